@@ -1,0 +1,21 @@
+"""The errors that a user may see, and the one that tells a worker to stop.
+
+Everything here carries one plain sentence: what was wrong with which value, and what to do about it.
+The faces (command line, napari, server) show that sentence; every other exception is a defect of ours.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Cancelled", "InputError", "WeightsError"]
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the command line turns it into exit status 2 and one line."""
+
+
+class WeightsError(InputError):
+    """Weights are missing, cannot be fetched, are damaged, or belong to another network."""
+
+
+class Cancelled(Exception):
+    """The user asked a running computation or download to stop; not an error to report."""
