@@ -6,11 +6,15 @@ The faces (command line, napari, server) show that sentence; every other excepti
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "InputError", "WeightsError"]
+__all__ = ["Cancelled", "FetchError", "InputError", "WeightsError"]
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the command line turns it into exit status 2 and one line."""
+
+
+class FetchError(InputError):
+    """A file cannot be downloaded or stored: no network, full disk, damaged or unexpected content."""
 
 
 class WeightsError(InputError):
