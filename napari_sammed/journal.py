@@ -1,0 +1,113 @@
+"""The journal of a session on disk: append-only JSON Lines, flushed before anything is shown.
+
+The first line says which image and grid; every further line is one thing that the user did, or the answer to it. A killed
+process leaves at most a torn last line, which is dropped on reading and cut off before the next line is appended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from napari_sammed.errors import InputError
+
+FORMAT = 1
+
+
+class Journal:
+    """An open journal file; one writer at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Created with `header` as its first line if absent or empty; else read, and appended to.
+    header : dict
+        What the journal is about ("image" hash, "grid", ...). For an existing file its "image" must be the same.
+
+    Attributes
+    ----------
+    header : dict
+        The first line.
+    entries : list of dict
+        The complete lines that were there when the file was opened.
+
+    Raises
+    ------
+    InputError
+        Not a journal, a journal of another image, a format of the future, or a folder that cannot be written.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.entries: list[dict[str, Any]] = []
+        try:
+            if self.path.exists() and self.path.stat().st_size:
+                self.header, self.entries, complete = _read(self.path)
+                if self.header["image"] != header["image"]:
+                    raise InputError(f"The session file {self.path} belongs to another image: choose another file name.")
+                self._file = self.path.open("r+b")
+                self._file.truncate(complete)  # a torn last line would swallow the next one
+                self._file.seek(complete)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.header = {"napari-sammed session": FORMAT, **header}
+                self._file = self.path.open("wb")
+                self.append(self.header)
+        except OSError as error:
+            raise InputError(f"The session file {self.path} cannot be written: {error.strerror}.") from None
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Write one line and wait until it is on disk; InputError (file unharmed) if it cannot be."""
+        line = (json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        position = self._file.tell()
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            try:
+                self._file.seek(position)
+                self._file.truncate(position)
+            except OSError:
+                pass  # the torn line is cut off at the next opening
+            raise InputError(
+                f"The session file {self.path} cannot be written ({error.strerror}): free some space or choose another place."
+            ) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and entries of a journal file, without opening it for writing; a torn last line is left out."""
+    try:
+        header, entries, _ = _read(Path(path))
+    except OSError as error:
+        raise InputError(f"The session file {path} cannot be read: {error.strerror}.") from None
+    return header, entries
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
+    """Header, entries, and the length in bytes of the complete lines."""
+    lines: list[dict[str, Any]] = []
+    complete = 0
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                break  # torn by a killed process
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                raise InputError(f"Line {number} of {path} is not JSON: the session file is damaged.") from None
+            if not isinstance(line, dict):
+                raise InputError(f"Line {number} of {path} is not an entry of a session file.")
+            lines.append(line)
+            complete += len(raw)
+    if not lines or "napari-sammed session" not in lines[0] or "image" not in lines[0]:
+        raise InputError(f"{path} is not a session file of napari-sammed.")
+    if lines[0]["napari-sammed session"] != FORMAT:
+        version = lines[0]["napari-sammed session"]
+        raise InputError(f"{path} has session format {version}; this version reads {FORMAT}. Please update napari-sammed.")
+    return lines[0], lines[1:], complete
