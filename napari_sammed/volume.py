@@ -1,0 +1,241 @@
+"""An image as the package knows it: voxels and the grid they lie on. Reading and writing it are at the end.
+
+Supported files, and how they are understood, are described in `napari_sammed.files` and `napari_sammed.dicom`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from napari_sammed import files
+from napari_sammed.errors import InputError
+from napari_sammed.files import ImageWarning
+from napari_sammed.geometry import Grid
+
+__all__ = ["ImageWarning", "Volume", "read_volume", "resample_labels", "write_mask", "write_volume"]
+
+_CHUNK = 1 << 24  # bytes hashed by one thread at a time
+_COLOUR_SIDE = 30  # sides that make an array with 3 or 4 last entries a colour image, not a thin volume
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A flat image or a volume, grey or colour.
+
+    Parameters
+    ----------
+    array : ndarray
+        Voxels of any real dtype, of shape ``grid.shape`` (grey) or ``grid.shape + (3,)`` (red, green, blue). A boolean
+        array becomes 0 and 1. Held as a read-only view without a copy (other byte orders are converted), so whoever
+        made the array must not change it afterwards: the hash would no longer fit.
+    grid : Grid
+        Where the voxels lie.
+    name : str
+        For messages and file names.
+    modality : str or None
+        DICOM's word for it (CT, MR, US, DX, ...), where it is known.
+
+    Raises
+    ------
+    InputError
+        For arrays that are no image: complex or object dtypes, no voxels, more axes than the grid.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    name: str = ""
+    modality: str | None = None
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array)
+        if array.dtype == bool:
+            array = array.view(np.uint8)
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"An image has integer or floating-point voxels, not {array.dtype}.")
+        if array.size == 0:
+            raise InputError(f"The image is empty: its shape is {array.shape}.")
+        if array.shape not in (self.grid.shape, (*self.grid.shape, 3)):
+            raise InputError(f"An array of shape {array.shape} does not lie on a grid of shape {self.grid.shape}.")
+        array = array.astype(array.dtype.newbyteorder("="), copy=False).view()
+        array.setflags(write=False)
+        object.__setattr__(self, "array", array)
+
+    @classmethod
+    def from_array(
+        cls, array: np.ndarray, spacing: Sequence[float] | None = None, rgb: bool | None = None
+    ) -> Volume:
+        """The image of an array that has no place in the world.
+
+        Parameters
+        ----------
+        array : ndarray
+            ``(y, x)`` or ``(z, y, x)``, with a last axis of 3 or 4 (red, green, blue, opacity) for colour.
+        spacing : sequence of float, optional
+            mm along each image axis; 1 if not given.
+        rgb : bool, optional
+            Whether the last axis is colour; if not given it is where it has 3 or 4 entries behind two axes longer
+            than 30, as in napari.
+
+        Raises
+        ------
+        InputError
+        """
+        array = np.asarray(array)
+        if rgb is None:
+            rgb = array.ndim > 2 and array.shape[-1] in (3, 4) and min(array.shape[-3:-1]) > _COLOUR_SIDE
+        if rgb:
+            if array.ndim < 3 or array.shape[-1] not in (3, 4):
+                raise InputError(f"A colour image has 3 or 4 entries along its last axis, not shape {array.shape}.")
+            array = files.drop_opacity(array)
+        shape = array.shape[:-1] if rgb else array.shape
+        if len(shape) not in (2, 3):
+            raise InputError(
+                f"An image has 2 or 3 axes, not {len(shape)} (shape {array.shape}): pick one frame first."
+            )
+        return cls(array, Grid.plain(shape, spacing))
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return 3 if self.array.ndim > self.grid.ndim else 1
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Lowest and highest voxel; NaN if there is one."""
+        return float(self.array.min()), float(self.array.max())
+
+    @cached_property
+    def hash(self) -> str:
+        """Fingerprint of voxels, dtype and grid (64 hexadecimal digits); the name does not count.
+
+        BLAKE2b of the BLAKE2b digests of 16 MiB pieces, so that all cores can help.
+        """
+        data = np.ascontiguousarray(self.array.astype(self.array.dtype.newbyteorder("<"), copy=False))
+        view = memoryview(data).cast("B")
+        pieces = [view[start : start + _CHUNK] for start in range(0, len(view), _CHUNK)]
+        result = hashlib.blake2b(digest_size=32)
+        result.update(f"{data.dtype.str} {data.shape} {self.grid.shape} {self.grid.affine.tolist()}".encode())
+        with ThreadPoolExecutor(min(len(pieces), os.cpu_count() or 1)) as pool:
+            for digest in pool.map(lambda piece: hashlib.blake2b(piece, digest_size=32).digest(), pieces):
+                result.update(digest)
+        return result.hexdigest()
+
+    def check_usable(self) -> None:
+        """Refuse images that no network can say anything about.
+
+        Raises
+        ------
+        InputError
+            If voxels are NaN or infinite (one of them poisons every network's answer), or if all are equal.
+        """
+        low, high = self.extremes
+        what = f"The image {self.name}".rstrip()
+        if not np.isfinite([low, high]).all():
+            bad = sum(int(part.size - np.isfinite(part).sum()) for part in self.array)
+            raise InputError(
+                f"{what} has {bad} voxels that are NaN or infinite: replace them, for instance with "
+                "numpy.nan_to_num, before segmenting."
+            )
+        if low == high:
+            raise InputError(f"{what} has the same value {low:g} everywhere: there is nothing to segment.")
+
+
+def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, series: str | None = None) -> Volume:
+    """Read an image file, or a folder with a DICOM series.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, BMP; a folder with DICOM files, or one of its files, which
+        stands for the whole series.
+    frame : int, optional
+        Which frame (0-based) of a file that has time points or channels.
+    series : str, optional
+        Which DICOM series of a folder with several: its number, its UID or the beginning of it.
+
+    Returns
+    -------
+    Volume
+        Volumes of one slice keep their three axes; pictures (PNG, JPEG, TIFF of one page) have two.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or its geometry cannot be trusted.
+
+    Warns
+    -----
+    ImageWarning
+        If two statements in a file contradict each other, or missing slices were filled in.
+    """
+    image = files.read(Path(path), frame=frame, series=series)
+    return Volume(image.array, image.grid, name=image.name, modality=image.modality)
+
+
+def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> None:
+    """Write labels so that they lie on the image they belong to.
+
+    The file appears whole or not at all.
+
+    Parameters
+    ----------
+    mask : ndarray of bool or int
+        Of shape ``grid.shape``; 0 is background. Stored with 8 bits, or 16 if a label exceeds 255.
+    grid : Grid
+        Of the image.
+    path : path
+        The name decides the format: .nii, .nii.gz, .nrrd, .mha, .tif; .png for flat images. Pictures (.tif, .png)
+        keep no spacing.
+
+    Raises
+    ------
+    InputError
+        For labels that do not fit, an unknown format, a folder that cannot be written to, a full disk.
+    """
+    mask = np.asarray(mask)
+    if mask.shape != grid.shape:
+        raise InputError(f"A mask of shape {mask.shape} does not lie on an image of shape {grid.shape}.")
+    if mask.dtype.kind not in "biu":
+        raise InputError(f"Labels are whole numbers, not {mask.dtype}.")
+    low, high = int(mask.min()), int(mask.max())
+    if low < 0 or high > 65535:
+        raise InputError(f"Labels lie between 0 and 65535, not between {low} and {high}.")
+    files.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, Path(path))
+
+
+def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
+    """Write an image; formats and errors as in `write_mask`."""
+    files.write(volume.array, volume.grid, Path(path))
+
+
+def resample_labels(labels: Volume, grid: Grid) -> np.ndarray:
+    """Labels at the voxel centres of another grid: the nearest voxel's, 0 outside.
+
+    Parameters
+    ----------
+    labels : Volume
+        Grey, whole numbers.
+    grid : Grid
+        Of as many axes.
+
+    Returns
+    -------
+    ndarray
+        Of shape ``grid.shape`` and the labels' dtype.
+    """
+    if labels.grid.same_place(grid):
+        return labels.array
+    import SimpleITK as sitk
+
+    image = files.to_itk(labels.array, labels.grid)
+    target = (grid.shape[::-1], sitk.Transform(grid.ndim, sitk.sitkIdentity), sitk.sitkNearestNeighbor)
+    result = sitk.Resample(image, *target, grid.origin, grid.spacing[::-1], grid.itk_direction)
+    return sitk.GetArrayFromImage(result)
