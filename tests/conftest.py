@@ -1,0 +1,23 @@
+"""Fixtures that several test folders use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_sammed.errors import WeightsError
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The official LiteMedSAM weights, fetched into the user's cache once; skips if that needs a network."""
+    from napari_sammed.models import registry
+    from napari_sammed.models.weights import obtain
+
+    try:
+        return obtain(registry.card("litemedsam"))
+    except WeightsError as error:
+        if "no network" not in str(error):
+            raise
+        pytest.skip(str(error))
