@@ -21,3 +21,12 @@ def weights() -> Path:
         if "no network" not in str(error):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and golden vectors that lies beside a development checkout; skips without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no folder of images and golden vectors at {folder}")
+    return folder
