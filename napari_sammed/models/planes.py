@@ -1,0 +1,117 @@
+"""Which slice a 2D network looks at, and the slice's own two axes. For every model of flat images on volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box, Grid
+from napari_sammed.prompts import Point, Prompts
+
+_SAME_SPACING = 0.01  # relative; headers round the spacing of square pixels
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice of a grid, or a flat image.
+
+    Parameters
+    ----------
+    axes : tuple of int
+        Array axes of rows and columns.
+    low : tuple of int
+        Index of the first row and column.
+    shape : tuple of int
+        Rows and columns.
+    spacing : tuple of float
+        Their distances in mm; exactly equal where the pixels are square within one percent.
+    """
+
+    axes: tuple[int, int]
+    low: tuple[int, int]
+    shape: tuple[int, int]
+    spacing: tuple[float, float]
+
+    def corners(self, box: Box) -> tuple[int, int, int, int]:
+        """A box of the image, in the slice: first row and column, and one past the last; may lie outside."""
+        rows, columns = self.axes
+        return (
+            box.low[rows] - self.low[0],
+            box.low[columns] - self.low[1],
+            box.high[rows] - self.low[0],
+            box.high[columns] - self.low[1],
+        )
+
+
+def plane_axes(box: Box) -> tuple[int, int]:
+    """Array axes of the rows and columns of a slice box; the first thin axis is the one across the slice.
+
+    Raises
+    ------
+    InputError
+        If a box of a volume is more than one voxel thick along every axis.
+    """
+    if box.ndim == 2:
+        return (0, 1)
+    if not box.thin_axes:
+        raise InputError(f"A slice is one voxel thick along one axis; the box from {box.low} to {box.high} is not.")
+    first, second = (axis for axis in range(3) if axis != box.thin_axes[0])
+    return first, second
+
+
+def plane_of(grid: Grid, box: Box) -> Plane:
+    """The plane of a slice box of a volume, or of a box of a flat image."""
+    rows, columns = plane_axes(box)
+    spacing = (grid.spacing[rows], grid.spacing[columns])
+    if abs(spacing[0] / spacing[1] - 1) < _SAME_SPACING:
+        spacing = (spacing[0], spacing[0])
+    return Plane((rows, columns), (box.low[rows], box.low[columns]), (box.shape[rows], box.shape[columns]), spacing)
+
+
+def slice_axis(grid: Grid, prompts: Prompts) -> int:
+    """The axis across the slices of a volume: that of the last flat prompt, else the one of the largest spacing.
+
+    Clicks have no direction, and the plane in which a scan was taken, with its smallest pixels, is the one to
+    look at. Among equal spacings it is axis 0.
+    """
+    usual = max(range(grid.ndim), key=lambda axis: (round(grid.spacing[axis] / min(grid.spacing), 2), -axis))
+    for item in reversed(prompts.items):
+        thin = () if isinstance(item, Point) else (item if isinstance(item, Box) else item.extent).thin_axes
+        if thin:
+            return usual if usual in thin else thin[0]
+    return usual
+
+
+def slice_to_look_at(grid: Grid, prompts: Prompts, within: Box | None) -> Box:
+    """The slice that a 2D network should see.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the image, flat or a volume.
+    prompts : Prompts
+        The last one decides about the slice: its own, or the middle one of a thick box or mask.
+    within : Box or None
+        Stay inside; one voxel thick along an axis of a volume, it is the slice.
+
+    Returns
+    -------
+    Box
+        The whole image or `within` if it is flat, else one slice of it.
+    """
+    whole = grid.box if within is None else within.intersect(grid.box)
+    if whole is None:
+        raise InputError(f"The region from {within.low} to {within.high} lies outside the image of shape {grid.shape}.")
+    if grid.ndim == 2 or (within is not None and within.thin_axes):
+        return whole
+    if not prompts:
+        raise InputError("A 2D model needs a prompt, or a slice, to know where to look in a volume.")
+    axis = slice_axis(grid, prompts)
+    last = prompts.items[-1]
+    extent = (last if isinstance(last, Box) else last.extent).intersect(whole)
+    if extent is None:
+        raise InputError("The last prompt lies outside the region to look at.")
+    middle = extent.low[axis] + (extent.shape[axis] - 1) // 2
+    low, high = list(whole.low), list(whole.high)
+    low[axis], high[axis] = middle, middle + 1
+    return Box(tuple(low), tuple(high))
