@@ -1,8 +1,8 @@
 """Where voxels lie: boxes of an image, its grid in the world, and the grid on which a network samples it.
 
 The only place for such maths. Index coordinates are in array order, 0-based, with voxel centres on integers:
-``(z, y, x)`` for a volume, ``(y, x)`` for a flat image. World coordinates are millimetres in LPS (x to the patient's left,
-y to posterior, z to superior), as in DICOM and SimpleITK.
+``(z, y, x)`` for a volume, ``(y, x)`` for a flat image. World coordinates are millimetres in LPS (x to the patient's
+left, y to posterior, z to superior), as in DICOM and SimpleITK.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Box:
 
     @classmethod
     def around(cls, indices: np.ndarray, margin: int = 0) -> Box:
-        """The smallest box holding all voxels nearest to ``indices`` (N, ndim), ``margin`` voxels wider on each side."""
+        """The smallest box of all voxels nearest to ``indices`` (N, ndim), ``margin`` voxels wider on each side."""
         indices = np.rint(np.atleast_2d(indices)).astype(int)
         return cls(tuple(indices.min(0) - margin), tuple(indices.max(0) + 1 + margin))
 
@@ -182,7 +182,7 @@ class Grid:
 
     @classmethod
     def plain(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Grid:
-        """The grid of an array without a place in the world: origin 0, x, y, z along the last, last but one, first axis."""
+        """The grid of an array that has no place in the world: origin 0, x along the last axis, z along the first."""
         n = len(shape)
         eye = tuple(map(tuple, np.eye(n)[:, ::-1]))
         return cls(tuple(shape), tuple(spacing or (1.0,) * n), (0.0,) * n, eye)
@@ -195,8 +195,8 @@ class Grid:
         ----------
         shape : sequence of int
         affine : ndarray, (n+1, n+1)
-            Homogeneous matrix from index coordinates (array order) to LPS mm. Column lengths become the spacing, so flips
-            end in the direction; mirror images are allowed, as the matrix says so outright.
+            Homogeneous matrix from index coordinates (array order) to LPS mm. Column lengths become the spacing, so
+            flips end in the direction; mirror images are allowed, as the matrix says so outright.
         """
         affine = np.asarray(affine, float)
         n = len(shape)
@@ -271,8 +271,8 @@ class Grid:
     def resample(self, shape: Sequence[int]) -> Grid:
         """The grid that covers the same field of view with other voxel counts.
 
-        Outer *edges* coincide, not centres: voxel i of n covers the part [i/n, (i+1)/n] of the extent, as image resizing
-        without corner alignment does.
+        Outer *edges* coincide, not centres: voxel i of n covers the part [i/n, (i+1)/n] of the extent, as image
+        resizing without corner alignment does.
         """
         ratio = np.array(self.shape) / np.array(shape)
         return self._with(shape, np.array(self.spacing) * ratio, self.to_world((ratio - 1) / 2))
@@ -297,8 +297,8 @@ class Region:
     box : Box
         The part of the image grid that the answer may change.
     grid : Grid
-        The sampling grid. For an axis-aligned crop it is ``image_grid.crop(box).resample(shape)``; for a network with its
-        own orientation and spacing, any grid.
+        The sampling grid. For an axis-aligned crop it is ``image_grid.crop(box).resample(shape)``; for a network with
+        its own orientation and spacing, any grid.
     """
 
     box: Box

@@ -1,11 +1,13 @@
 """The journal of a session on disk: append-only JSON Lines, flushed before anything is shown.
 
-The first line says which image and grid; every further line is one thing that the user did, or the answer to it. A killed
-process leaves at most a torn last line, which is dropped on reading and cut off before the next line is appended.
+The first line says which image and grid; every further line is one thing that the user did, or the answer to it. A
+killed process leaves at most a torn last line, which is dropped on reading and cut off before the next line is
+appended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -46,34 +48,35 @@ class Journal:
             if self.path.exists() and self.path.stat().st_size:
                 self.header, self.entries, complete = _read(self.path)
                 if self.header["image"] != header["image"]:
-                    raise InputError(f"The session file {self.path} belongs to another image: choose another file name.")
+                    raise InputError(
+                        f"The session file {self.path} belongs to another image: choose another file name."
+                    )
                 self._file = self.path.open("r+b")
                 self._file.truncate(complete)  # a torn last line would swallow the next one
                 self._file.seek(complete)
             else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.header = {"napari-sammed session": FORMAT, **header}
-                self._file = self.path.open("wb")
-                self.append(self.header)
+                _create(self.path, _line(self.header))
+                self._file = self.path.open("r+b")
+                self._file.seek(0, os.SEEK_END)
         except OSError as error:
             raise InputError(f"The session file {self.path} cannot be written: {error.strerror}.") from None
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line and wait until it is on disk; InputError (file unharmed) if it cannot be."""
-        line = (json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        line = _line(entry)
         position = self._file.tell()
         try:
             self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            try:
+            with contextlib.suppress(OSError):  # else the torn line is cut off at the next opening
                 self._file.seek(position)
                 self._file.truncate(position)
-            except OSError:
-                pass  # the torn line is cut off at the next opening
             raise InputError(
-                f"The session file {self.path} cannot be written ({error.strerror}): free some space or choose another place."
+                f"The session file {self.path} cannot be written ({error.strerror}): free some space "
+                "or choose another place."
             ) from None
 
     def close(self) -> None:
@@ -87,6 +90,21 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except OSError as error:
         raise InputError(f"The session file {path} cannot be read: {error.strerror}.") from None
     return header, entries
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return (json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def _create(path: Path, first_line: bytes) -> None:
+    """Put a file with its first line in place at once, so that no journal ever lacks its header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with temporary.open("wb") as file:
+        file.write(first_line)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
@@ -109,5 +127,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
         raise InputError(f"{path} is not a session file of napari-sammed.")
     if lines[0]["napari-sammed session"] != FORMAT:
         version = lines[0]["napari-sammed session"]
-        raise InputError(f"{path} has session format {version}; this version reads {FORMAT}. Please update napari-sammed.")
+        raise InputError(
+            f"{path} has session format {version}; this version reads {FORMAT}. Please update napari-sammed."
+        )
     return lines[0], lines[1:], complete

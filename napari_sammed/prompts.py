@@ -1,12 +1,13 @@
 """What a user says about an object: points, boxes, strokes and masks, and the immutable ordered collection of them.
 
-All in index coordinates of the image array (`napari_sammed.geometry`). A flat image has 2D prompts, a volume 3D ones; a box,
-stroke or mask drawn on one slice of a volume is one voxel thick along the axis across that slice.
+All in index coordinates of the image array (`napari_sammed.geometry`). A flat image has 2D prompts, a volume 3D ones;
+a box, stroke or mask drawn on one slice of a volume is one voxel thick along the axis across that slice.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Stroke:
         """Indices (N, ndim), int, of the voxels under the polyline, without repeats, in drawing order."""
         vertices = np.array(self.points)
         pieces = [vertices[:1]]
-        for start, stop in zip(vertices[:-1], vertices[1:], strict=True):
+        for start, stop in itertools.pairwise(vertices):
             steps = max(int(np.ceil(2 * np.abs(stop - start).max())), 1)  # half a voxel, so that none is skipped
             pieces.append(start + (stop - start) * np.linspace(0, 1, steps + 1)[1:, None])
         indices = np.rint(np.concatenate(pieces)).astype(int)
@@ -127,11 +128,7 @@ class MaskPrompt:
         object.__setattr__(self, "offset", tuple(int(o) + lo for o, lo in zip(self.offset, tight.low, strict=True)))
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, MaskPrompt)
-            and self.offset == other.offset
-            and np.array_equal(self.mask, other.mask)
-        )
+        return isinstance(other, MaskPrompt) and self.offset == other.offset and np.array_equal(self.mask, other.mask)
 
     def __hash__(self) -> int:
         return hash((self.offset, self.mask.shape, self.mask.tobytes()))
@@ -209,10 +206,14 @@ class Prompts:
         """
         for item in self.items:
             if item.ndim != grid.ndim:
-                raise InputError(f"A {item.ndim}D prompt does not fit an image of {grid.ndim} axes (shape {grid.shape}).")
+                raise InputError(
+                    f"A {item.ndim}D prompt does not fit an image of {grid.ndim} axes (shape {grid.shape})."
+                )
             if isinstance(item, Box):
                 if item.intersect(grid.box) is None:
-                    raise InputError(f"The box from {item.low} to {item.high} lies outside the image of shape {grid.shape}.")
+                    raise InputError(
+                        f"The box from {item.low} to {item.high} lies outside the image of shape {grid.shape}."
+                    )
             elif item.extent.intersect(grid.box) != item.extent:
                 what = {Point: "point", Stroke: "stroke", MaskPrompt: "mask prompt"}[type(item)]
                 where = item.index if isinstance(item, Point) else f"{item.extent.low} to {item.extent.high}"

@@ -38,7 +38,8 @@ class Prediction:
         Where the mask lies in the image; tight around it, or one voxel of `scope` when the mask is empty.
     scope : Box
         The part of the image that the answer speaks of: inside `scope` but outside `mask` there is no object, outside
-        `scope` nothing is said and nothing may change. A slice for a 2D model on a volume, the whole image for a 3D one.
+        `scope` nothing is said and nothing may change. A slice for a 2D model on a volume, the whole image for a 3D
+        one.
     score : float
         The model's own confidence, 0..1; NaN if it has none.
     model, weights_hash : str

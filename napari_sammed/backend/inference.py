@@ -1,8 +1,8 @@
 """The one thread that owns models and device: it loads, warms up and predicts.
 
-GPU libraries keep plan caches per thread, so a network that is called from changing threads is slow again and again; and a
-device that only one thread uses needs no locks. Work comes with a priority: clicks go before the slices of a propagation,
-and those before embeddings computed ahead.
+GPU libraries keep plan caches per thread, so a network that is called from changing threads is slow again and again;
+and a device that only one thread uses needs no locks. Work comes with a priority: clicks go before the slices of a
+propagation, and those before embeddings computed ahead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Priority(IntEnum):
 
 
 class InferenceThread:
-    """Runs submitted functions one at a time on one long-lived thread, by priority, first come first served within one."""
+    """Runs functions one at a time on one long-lived thread, by priority, first come first served within one."""
 
     def __init__(self, name: str = "napari-sammed-inference") -> None:
         self._queue: queue.PriorityQueue[tuple[Priority, int, Callable[[], None]]] = queue.PriorityQueue()
@@ -39,9 +39,7 @@ class InferenceThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(
-        self, function: Callable[[], T], priority: Priority, cancel: threading.Event | None = None
-    ) -> Future[T]:
+    def submit(self, function: Callable[[], T], priority: Priority, cancel: threading.Event | None = None) -> Future[T]:
         """Queue a function; its future raises `Cancelled` if `cancel` is set before the turn comes."""
         future: Future[T] = Future()
 

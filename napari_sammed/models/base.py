@@ -5,8 +5,8 @@
     logits    = model.decode(embedding, prompts, None)   light; at every click
     answer    = model.restore(logits)                    positive = inside, on the image grid, inside region.box
 
-Preprocessing and post-processing belong to the model and to nobody else, so that no one can pair the wrong ones. Importing
-this file imports no torch.
+Preprocessing and post-processing belong to the model and to nobody else, so that no one can pair the wrong ones.
+Importing this file imports no torch.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class PromptableModel(Protocol):
         ...
 
     def restore(self, logits: Logits) -> np.ndarray:
-        """Logits on the image grid, float32 of shape ``logits.region.box.shape``; the mask is where they are positive."""
+        """Logits on the image grid, float32 of shape ``logits.region.box.shape``; positive inside the object."""
         ...
 
 

@@ -14,6 +14,7 @@ from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import ModelCard, PromptableModel, WeightFile
 from napari_sammed.models.storage import Progress
+from napari_sammed.prompts import Point, Prompt, Stroke
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,6 +101,20 @@ class Row:
 def names() -> tuple[str, ...]:
     """Names of all models, the default for boxes first."""
     return tuple(_BY_NAME)
+
+
+def default_for(ndim: int, prompt: Prompt) -> str:
+    """The model for a prompt when the user has not chosen one.
+
+    Boxes, masks and everything on flat images go to the network; clicks and strokes in volumes to the random walker.
+
+    Parameters
+    ----------
+    ndim : int
+        Axes of the image.
+    prompt : Prompt
+    """
+    return "random-walker" if ndim == 3 and isinstance(prompt, (Point, Stroke)) else "litemedsam"
 
 
 def card(name: str) -> ModelCard:

@@ -1,0 +1,29 @@
+"""Which device torch computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_sammed.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def available() -> tuple[str, ...]:
+    """The devices that this machine has, the fastest first."""
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return (*found, "cpu")
+
+
+def choose(device: str = "auto") -> str:
+    """A device by name; "auto" takes the fastest. InputError if this machine does not have it."""
+    here = available()
+    if device == "auto":
+        return here[0]
+    if device.split(":")[0] not in here:
+        raise InputError(f"There is no device {device!r} on this machine: choose one of auto, {', '.join(here)}.")
+    return device

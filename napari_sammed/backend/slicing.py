@@ -1,0 +1,64 @@
+"""Which slice of a volume a prompt is about, for models that look at slices."""
+
+from __future__ import annotations
+
+from napari_sammed.geometry import Box, Grid
+from napari_sammed.models.planes import slice_to_look_at
+from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
+
+
+def extent_of(prompt: Prompt) -> Box:
+    """The box around one prompt; a box prompt is its own."""
+    return prompt if isinstance(prompt, Box) else prompt.extent
+
+
+def slice_of(grid: Grid, axis: int, index: int) -> Box:
+    """The whole slice ``index`` across ``axis``, as a box of thickness one."""
+    low, high = [0] * grid.ndim, list(grid.shape)
+    low[axis], high[axis] = index, index + 1
+    return Box(tuple(low), tuple(high))
+
+
+def slice_region(grid: Grid, prompt: Prompt, axis: int | None = None) -> Box:
+    """The slice that a prompt on a volume is about: the one it lies in, or the middle one of those that it spans.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of a volume.
+    prompt : Prompt
+    axis : int, optional
+        Across the slices; None leaves it to `napari_sammed.models.planes.slice_to_look_at`.
+    """
+    if axis is None:
+        return slice_to_look_at(grid, Prompts((prompt,)), None)
+    extent = extent_of(prompt).intersect(grid.box) or extent_of(prompt)
+    return slice_of(grid, axis, extent.low[axis] + (extent.shape[axis] - 1) // 2)
+
+
+def spans_slices(prompt: Prompt, axis: int) -> bool:
+    """Whether a prompt is a box over several slices: the object is then wanted in all of them."""
+    return isinstance(prompt, Box) and prompt.shape[axis] > 1
+
+
+def in_region(prompts: Prompts, region: Box) -> Prompts:
+    """What of the prompts lies in a part of the image: boxes, masks and strokes cut to it, other clicks left out."""
+    kept: list[Prompt] = []
+    for item in prompts:
+        common = extent_of(item).intersect(region)
+        if common is None:
+            continue
+        match item:
+            case Box():
+                kept.append(common)
+            case Point():
+                kept.append(item)
+            case Stroke():
+                voxels = item.voxels()
+                inside = voxels[[region.contains(v) for v in voxels]]
+                kept.append(Stroke(tuple(map(tuple, inside)), item.positive))
+            case MaskPrompt():
+                part = item.mask[common.shift([-o for o in item.offset]).slices]
+                if part.any():
+                    kept.append(MaskPrompt(part, common.low))
+    return Prompts(tuple(kept))
