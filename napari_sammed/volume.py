@@ -1,6 +1,6 @@
 """An image as the package knows it: voxels and the grid they lie on. Reading and writing it are at the end.
 
-Supported files, and how they are understood, are described in `napari_sammed.files` and `napari_sammed.dicom`.
+Supported files, and how they are understood, are described in `napari_sammed.formats`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sammed import files
+from napari_sammed import formats
 from napari_sammed.errors import InputError
-from napari_sammed.files import ImageWarning
+from napari_sammed.formats.common import ImageWarning, drop_opacity
 from napari_sammed.geometry import Grid
 
 __all__ = ["ImageWarning", "Volume", "read_volume", "resample_labels", "write_mask", "write_volume"]
@@ -94,7 +94,7 @@ class Volume:
         if rgb:
             if array.ndim < 3 or array.shape[-1] not in (3, 4):
                 raise InputError(f"A colour image has 3 or 4 entries along its last axis, not shape {array.shape}.")
-            array = files.drop_opacity(array)
+            array = drop_opacity(array)
         shape = array.shape[:-1] if rgb else array.shape
         if len(shape) not in (2, 3):
             raise InputError(
@@ -176,8 +176,10 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
     ImageWarning
         If two statements in a file contradict each other, or missing slices were filled in.
     """
-    image = files.read(Path(path), frame=frame, series=series)
-    return Volume(image.array, image.grid, name=image.name, modality=image.modality)
+    path = Path(path)
+    image = formats.read(path, frame=frame, series=series)
+    name = path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
+    return Volume(image.array, image.grid, name=name, modality=image.modality)
 
 
 def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> None:
@@ -208,12 +210,16 @@ def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> No
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high > 65535:
         raise InputError(f"Labels lie between 0 and 65535, not between {low} and {high}.")
-    files.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, Path(path))
+    from napari_sammed.formats import itk
+
+    itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, Path(path))
 
 
 def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
     """Write an image; formats and errors as in `write_mask`."""
-    files.write(volume.array, volume.grid, Path(path))
+    from napari_sammed.formats import itk
+
+    itk.write(volume.array, volume.grid, Path(path))
 
 
 def resample_labels(labels: Volume, grid: Grid) -> np.ndarray:
@@ -235,7 +241,9 @@ def resample_labels(labels: Volume, grid: Grid) -> np.ndarray:
         return labels.array
     import SimpleITK as sitk
 
-    image = files.to_itk(labels.array, labels.grid)
+    from napari_sammed.formats.itk import to_itk
+
+    image = to_itk(labels.array, labels.grid)
     target = (grid.shape[::-1], sitk.Transform(grid.ndim, sitk.sitkIdentity), sitk.sitkNearestNeighbor)
     result = sitk.Resample(image, *target, grid.origin, grid.spacing[::-1], grid.itk_direction)
     return sitk.GetArrayFromImage(result)
