@@ -1,12 +1,12 @@
 """How grey values become the 0..255 that networks were trained on.
 
-CT has a physical scale, so a window of it (level and width in Hounsfield units) says what can be told apart; every other
-modality is scaled between percentiles of its own voxels. The choice is the user's and part of the journal.
+CT has a physical scale, so a window of it (level and width in Hounsfield units) says what can be told apart; every
+other modality is scaled between percentiles of its own voxels. The choice is the user's and part of the journal.
 
 Sources: MedSAM, official code `pre_CT_MR.py`: windows 40/400, -600/1500, 40/80 (bone 400/1800 is the usual one);
-elsewhere percentiles 0.5 and 99.5 of the voxels above 0, and voxels that are 0 stay 0. One difference: there the darkest
-and brightest voxel left *after* clipping become 0 and 255, so that grey values change with whatever else is in the picture;
-here the limits of the window do.
+elsewhere percentiles 0.5 and 99.5 of the voxels above 0, and voxels that are 0 stay 0. One difference: there the
+darkest and brightest voxel left *after* clipping become 0 and 255, so that grey values change with whatever else is in
+the image; here the limits of the window do.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _CT = {  # key: (label, level, width), Hounsfield units
 }
 _PERCENTILES = (0.5, 99.5)
 _VALUES = {"custom": 2, "displayed": 2, "percentiles": 2, "as-is": 0, **dict.fromkeys(_CT, 0)}
+_TABLE = 1 << 16  # 8- and 16-bit arrays larger than this go through a table of all values
 _AIR = -500.0  # a lowest voxel at or below this means Hounsfield units: air is -1000, no other modality goes there
 
 
@@ -153,8 +154,12 @@ class Window:
         ndarray of uint8
             Of the same shape; the array itself where nothing changes.
         """
-        if array.dtype == np.uint8 and limits == (0.0, 255.0) and self.kind != "percentiles":
+        if array.dtype == np.uint8 and tuple(limits) == (0.0, 255.0):
             return array
+        if array.dtype.kind in "iu" and array.dtype.itemsize <= 2 and array.size > _TABLE:
+            values = np.iinfo(array.dtype)
+            table = self._scaled(np.arange(values.min, values.max + 1, dtype=array.dtype), limits)
+            return np.roll(table, values.min)[array.view(f"u{array.dtype.itemsize}")]  # negative values come last
         return self._scaled(array, limits)
 
     def _scaled(self, array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
@@ -180,8 +185,32 @@ class Window:
 
 def positive_percentiles(array: np.ndarray, quantiles: tuple[float, ...]) -> tuple[float, ...]:
     """Percentiles (NumPy's, linear between order statistics) of the voxels above 0; of all if none is."""
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
+        counts = _histogram(array)
+        if counts.any():
+            return tuple(_quantile(counts, q / 100) for q in quantiles)
     positive = array[array > 0]
     return tuple(float(v) for v in np.percentile(positive if positive.size else array, quantiles))
+
+
+def _histogram(array: np.ndarray) -> np.ndarray:
+    """How many voxels have the value 0, 1, 2, ...; 0 and negative values are not counted."""
+    top = np.iinfo(array.dtype).max
+    counts = np.zeros(top + 1, np.int64)
+    for part in array if array.ndim > 2 else [array]:  # slice by slice: bincount widens its input to 64 bits
+        counts += np.bincount(np.maximum(part, 0).ravel(), minlength=top + 1)
+    counts[0] = 0
+    return counts
+
+
+def _quantile(counts: np.ndarray, fraction: float) -> float:
+    """The quantile that `numpy.percentile` would give for the voxels of a histogram, to the last bit."""
+    below = counts.cumsum()
+    position = (int(below[-1]) - 1) * fraction
+    lower = int(position)
+    a, b = (int(np.searchsorted(below, rank, side="right")) for rank in (lower, min(lower + 1, int(below[-1]) - 1)))
+    part = position - lower
+    return a + (b - a) * part if part < 0.5 else b - (b - a) * (1 - part)
 
 
 def _own_range(volume: Volume) -> tuple[float, float]:

@@ -69,9 +69,7 @@ class Volume:
         object.__setattr__(self, "array", array)
 
     @classmethod
-    def from_array(
-        cls, array: np.ndarray, spacing: Sequence[float] | None = None, rgb: bool | None = None
-    ) -> Volume:
+    def from_array(cls, array: np.ndarray, spacing: Sequence[float] | None = None, rgb: bool | None = None) -> Volume:
         """The image of an array that has no place in the world.
 
         Parameters
@@ -97,9 +95,7 @@ class Volume:
             array = drop_opacity(array)
         shape = array.shape[:-1] if rgb else array.shape
         if len(shape) not in (2, 3):
-            raise InputError(
-                f"An image has 2 or 3 axes, not {len(shape)} (shape {array.shape}): pick one frame first."
-            )
+            raise InputError(f"An image has 2 or 3 axes, not {len(shape)} (shape {array.shape}): pick one frame first.")
         return cls(array, Grid.plain(shape, spacing))
 
     @property

@@ -13,6 +13,7 @@ One file of several frames is a stack of them. The result always has three axes,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,9 @@ def _choose_series(slices: list[_Slice], wanted: str | None, folder: Path) -> li
     if wanted is None:
         if len(groups) == 1:
             return slices
-        raise InputError(f"{folder} holds several DICOM series, choose one with the option 'series': {_listing(groups)}.")
+        raise InputError(
+            f"{folder} holds several DICOM series, choose one with the option 'series': {_listing(groups)}."
+        )
     found = [uid for number, uid in enumerate(groups, 1) if wanted == str(number)]
     found = found or [uid for uid in groups if uid == wanted] or [uid for uid in groups if uid.startswith(wanted)]
     if len(found) != 1:
@@ -241,7 +244,8 @@ def _places(depths: np.ndarray, path: Path) -> np.ndarray:
         more = ", ..." if len(missing) > 5 else ""
         numbers = ", ".join(map(str, missing[:5]))
         warn(
-            f"{path}: {len(missing)} of {places[-1] + 1} slices are missing (index {numbers}{more}; at {where}{more} mm). "
+            f"{path}: {len(missing)} of {places[-1] + 1} slices are missing "
+            f"(index {numbers}{more}; at {where}{more} mm along the stack). "
             "They were filled in from their neighbours: do not trust what is seen there."
         )
     return places
@@ -268,7 +272,7 @@ def _fill(images: list[np.ndarray], places: np.ndarray, path: Path) -> np.ndarra
     stack = np.empty((places[-1] + 1, *images[0].shape), kind)
     for place_, image in zip(places, images, strict=True):
         stack[place_] = image
-    for below, above in zip(places[:-1], places[1:], strict=True):
+    for below, above in itertools.pairwise(places):
         for between in range(below + 1, above):
             part = (between - below) / (above - below)
             filled = (1 - part) * stack[below].astype(float) + part * stack[above]

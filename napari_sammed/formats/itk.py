@@ -88,7 +88,9 @@ def write(array: np.ndarray, grid: Grid, path: Path) -> None:
     if suffix is None:
         raise InputError(f"{path.name} has no format to write: choose one of {', '.join(WRITABLE)}.")
     if suffix == ".png" and grid.ndim == 3:
-        raise InputError(f"{path.name}: a PNG holds a flat image, not one of shape {grid.shape}; choose .nii.gz or .nrrd.")
+        raise InputError(
+            f"{path.name}: a PNG holds a flat image, not one of shape {grid.shape}; choose .nii.gz or .nrrd."
+        )
     if not grid.is_orthogonal and suffix not in _SKEWABLE:
         raise InputError(
             f"{path.name}: the axes of the image are not perpendicular, which {suffix} cannot express; "
@@ -107,7 +109,7 @@ def write(array: np.ndarray, grid: Grid, path: Path) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     except RuntimeError:
         raise InputError(
-            f"{path} cannot be written as {suffix}: the disk may be full, or {array.dtype} voxels do not fit the format."
+            f"{path} cannot be written as {suffix}: the disk may be full, or {array.dtype} voxels do not fit it."
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """NIfTI-1 and NIfTI-2 in one file (.nii, .nii.gz).
 
-Read here and not through ITK, which reads a truncated file as zeros without a word, ignores checksums, and refuses or
-overrides an sform that it cannot represent.
+Read here and not through ITK, which reads a truncated file as zeros without a word, ignores checksums, and refuses
+or overrides an sform that it cannot represent.
 
-Which of the two transforms counts: the sform where its code is positive, else the qform, as in nibabel and FSL; a warning
-says where they disagree. (ITK, and with it Slicer, follows the qform for some such files.)
+Which of the two transforms counts: the sform where its code is positive, else the qform, as in nibabel and FSL; a
+warning says where they disagree. (ITK, and with it Slicer, follows the qform for some such files.)
 Source: NIfTI-1 and NIfTI-2 headers, nifti.nimh.nih.gov.
 """
 
@@ -59,9 +59,9 @@ def read_nifti(path: Path, frame: int | None = None) -> RawImage:
     """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    stream: BinaryIO = gzip.open(path) if packed else path.open("rb")  # type: ignore[assignment]
+    opener = gzip.open if packed else open
     limit = path.stat().st_size * (_GZIP_LIMIT if packed else 1)
-    with stream, naming(path):
+    with opener(path, "rb") as stream, naming(path):
         try:
             header = _header(stream, path)
             shape = _shape(header, path)

@@ -1,8 +1,8 @@
 """Pictures: PNG, JPEG, BMP through Pillow, TIFF through tifffile.
 
-ITK reads truncated ones without a word and gets palettes, CMYK and grey with opacity wrong. A picture has two axes, a file
-of several pages is a stack of them. Resolution tags say how large to print, not how large the anatomy is: the spacing is
-always 1, the place in the world none.
+ITK reads truncated ones without a word and gets palettes, CMYK and grey with opacity wrong. A picture has two axes, a
+file of several pages is a stack of them. Resolution tags say how large to print, not how large the anatomy is: the
+spacing is always 1, the place in the world none.
 """
 
 from __future__ import annotations
