@@ -57,7 +57,7 @@ class Box:
     @classmethod
     def around(cls, indices: np.ndarray, margin: int = 0) -> Box:
         """The smallest box of all voxels nearest to ``indices`` (N, ndim), ``margin`` voxels wider on each side."""
-        indices = np.rint(np.atleast_2d(indices)).astype(int)
+        indices = nearest_voxel(np.atleast_2d(indices))
         return cls(tuple(indices.min(0) - margin), tuple(indices.max(0) + 1 + margin))
 
     @classmethod
@@ -92,21 +92,25 @@ class Box:
 
     def contains(self, index: Sequence[float]) -> bool:
         """Whether the voxel nearest to a point lies in the box."""
-        return all(lo <= round(float(i)) < h for i, lo, h in zip(index, self.low, self.high, strict=True))
+        self._check_ndim(len(index))
+        nearest = nearest_voxel(np.asarray(index))
+        return bool((nearest >= self.low).all() and (nearest < self.high).all())
 
     def intersect(self, other: Box) -> Box | None:
         """The common part, or None where there is none."""
+        self._check_ndim(other.ndim)
         low = tuple(map(max, self.low, other.low))
         high = tuple(map(min, self.high, other.high))
         return Box(low, high) if all(a < b for a, b in zip(low, high, strict=True)) else None
 
     def union(self, other: Box) -> Box:
         """The smallest box that holds both."""
+        self._check_ndim(other.ndim)
         return Box(tuple(map(min, self.low, other.low)), tuple(map(max, self.high, other.high)))
 
     def grow(self, margin: int | Sequence[int]) -> Box:
         """The box with ``margin`` voxels more on every side (per axis when a sequence is given)."""
-        margins = (margin,) * self.ndim if isinstance(margin, int) else tuple(margin)
+        margins = tuple(np.broadcast_to(margin, self.ndim).tolist())
         return Box(
             tuple(lo - m for lo, m in zip(self.low, margins, strict=True)),
             tuple(h + m for h, m in zip(self.high, margins, strict=True)),
@@ -118,6 +122,10 @@ class Box:
             tuple(lo + o for lo, o in zip(self.low, offset, strict=True)),
             tuple(h + o for h, o in zip(self.high, offset, strict=True)),
         )
+
+    def _check_ndim(self, ndim: int) -> None:
+        if ndim != self.ndim:
+            raise InputError(f"The box from {self.low} to {self.high} has {self.ndim} axes, but {ndim} are needed here.")
 
 
 @dataclass(frozen=True)
@@ -162,7 +170,7 @@ class Grid:
         if min(spacing) <= 0:
             raise InputError(f"The spacing {spacing} mm is not positive: a flipped axis belongs into the direction.")
         origin = _finite(self.origin, n, "origin")
-        rows = tuple(_finite(row, n, "direction") for row in self.direction)
+        rows = tuple(_finite(row, n, "row of the direction") for row in self.direction) if np.iterable(self.direction) else ()
         if len(rows) != n:
             raise InputError(f"The direction {self.direction} is not a {n} x {n} matrix.")
         matrix = np.array(rows)
@@ -185,7 +193,7 @@ class Grid:
         """The grid of an array that has no place in the world: origin 0, x along the last axis, z along the first."""
         n = len(shape)
         eye = tuple(map(tuple, np.eye(n)[:, ::-1]))
-        return cls(tuple(shape), tuple(spacing or (1.0,) * n), (0.0,) * n, eye)
+        return cls(tuple(shape), (1.0,) * n if spacing is None else tuple(spacing), (0.0,) * n, eye)
 
     @classmethod
     def from_affine(cls, shape: Sequence[int], affine: np.ndarray) -> Grid:
@@ -266,6 +274,7 @@ class Grid:
 
     def crop(self, box: Box) -> Grid:
         """The grid of the part inside ``box``, which may reach beyond the image."""
+        box._check_ndim(self.ndim)
         return self._with(box.shape, self.spacing, self.to_world(np.array(box.low)))
 
     def resample(self, shape: Sequence[int]) -> Grid:
@@ -274,6 +283,9 @@ class Grid:
         Outer *edges* coincide, not centres: voxel i of n covers the part [i/n, (i+1)/n] of the extent, as image
         resizing without corner alignment does.
         """
+        shape = _integers(shape, "shape")
+        if len(shape) != self.ndim or min(shape) < 1:
+            raise InputError(f"A grid of shape {self.shape} cannot be sampled with the shape {shape}.")
         ratio = np.array(self.shape) / np.array(shape)
         return self._with(shape, np.array(self.spacing) * ratio, self.to_world((ratio - 1) / 2))
 
@@ -310,9 +322,14 @@ class Region:
         return cls(box, image.crop(box).resample(shape))
 
 
+def nearest_voxel(index: np.ndarray) -> np.ndarray:
+    """Indices, int, of the voxels that points lie in: voxel i reaches from i - 1/2 (included) to i + 1/2 (excluded)."""
+    return np.floor(np.asarray(index, float) + 0.5).astype(int)
+
+
 def _integers(values: Iterable[float], what: str) -> tuple[int, ...]:
-    values = tuple(values)
     try:
+        values = tuple(values)
         rounded = tuple(int(v) for v in values)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"The {what} must be whole numbers, not {values}.") from None
@@ -322,7 +339,10 @@ def _integers(values: Iterable[float], what: str) -> tuple[int, ...]:
 
 
 def _finite(values: Iterable[float], n: int, what: str) -> tuple[float, ...]:
-    result = tuple(float(v) for v in values)
+    try:
+        result = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        raise InputError(f"The {what} must be {n} finite numbers, not {values!r}.") from None
     if len(result) != n or not np.isfinite(result).all():
         raise InputError(f"The {what} must be {n} finite numbers, not {result}.")
     return result

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Box, Grid
+from napari_sammed.geometry import Box, Grid, nearest_voxel
 
 __all__ = ["Box", "MaskPrompt", "Point", "Prompt", "Prompts", "Stroke"]
 
@@ -84,7 +84,7 @@ class Stroke:
         for start, stop in itertools.pairwise(vertices):
             steps = max(int(np.ceil(2 * np.abs(stop - start).max())), 1)  # half a voxel, so that none is skipped
             pieces.append(start + (stop - start) * np.linspace(0, 1, steps + 1)[1:, None])
-        indices = np.rint(np.concatenate(pieces)).astype(int)
+        indices = nearest_voxel(np.concatenate(pieces))
         _, first = np.unique(indices, axis=0, return_index=True)
         return indices[np.sort(first)]
 
