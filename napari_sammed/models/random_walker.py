@@ -1,0 +1,369 @@
+"""Random walker: clicks, strokes and boxes become a mask by the grey values around them; no weights, no torch.
+
+A walker starts at a voxel and steps to its neighbours, the more readily the more alike they look. On its way it may get
+lost, the sooner the less the place looks like the clicked ones. The object is where it comes home, to a positive click,
+with more than a certain probability; that threshold is the one, near a usual value, whose boundary follows the clearest
+edges. Lengths are counted in samples and contrasts in units of the texture around the clicks, so images without a
+physical scale work as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.models import registry
+from napari_sammed.models.base import Embedding, Logits
+from napari_sammed.models.lattice import edge_weights, neighbours, sweep, walk
+from napari_sammed.prompts import Point, Prompts, Stroke
+from napari_sammed.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sammed.intensity import Window
+
+_SAMPLES = {2: 192, 3: 72}  # of a region along each axis, at most
+_DENOISING = 1.0  # weight of the total variation, in units of the noise
+_SEED_RADIUS = 1.7  # samples that a click stands for
+_TEXTURE_RADIUS = 3.0  # samples around a click that show how much its tissue varies
+_TEXTURE_SHARE = 0.6  # of that deviation: what one step may see without becoming unlikely
+_BETA = 5.0  # edges: contrast of 1 / sqrt(5) textures weighs 1 / e
+_LEAST_WEIGHT = 3e-3
+_LEAK = 0.05  # rate of getting lost where nothing looks like the clicks
+_LEAST_LEAK = 1e-3
+_ALIKE = 4.0  # textures away from a click's grey value that still look alike
+_THRESHOLD = 0.15  # usual probability at the boundary
+_THRESHOLDS = np.geomspace(0.6, 2e-4, 60)
+_THRESHOLD_FREEDOM = 0.3  # how much a clearer boundary counts against an unusual threshold
+_LEAST_SIZE = 60  # samples
+_SPREAD = 16  # places of one stroke whose grey values are looked at
+_CEILING = 20.0  # of the logits
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """A region as the walker sees it."""
+
+    raw: np.ndarray
+    smooth: np.ndarray
+    noise: float
+
+
+@dataclass(frozen=True)
+class RandomWalkerResult:
+    """A mask inside a box of the image.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    low, high : tuple of int
+        The half-open box of the image that the mask fills; outside of it there is no object.
+    score : float
+        0..1.
+    """
+
+    mask: np.ndarray
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    score: float
+
+
+class RandomWalker:
+    """A `napari_sammed.models.base.GrowingModel` for clicks, strokes and boxes on grey or colour images."""
+
+    weights_hash = ""
+
+    def __init__(self) -> None:
+        self.card = registry.card("random-walker")
+
+    def plan(self, grid: Grid, prompts: Prompts, within: Box | None) -> Region:
+        """A box around the first positive prompt that holds all others; a box prompt with a margin.
+
+        Along each axis it has at most 72 samples in volumes, 192 in flat images, no finer than the image's finest
+        spacing, and that times a power of two.
+        """
+        limit = grid.box if within is None else _common(grid.box, within)
+        step = min(grid.spacing)
+        extent = prompts.extent
+        if extent is None:
+            raise InputError("The random walker needs a click, a stroke or a box.")
+        while True:
+            region = _region(grid, _anchor(prompts), step, limit)
+            needed = extent.grow(2).intersect(limit)
+            if region.box == limit or needed is None or needed.intersect(region.box) == needed:
+                return region
+            step *= 2
+
+    def embed(self, image: Volume, region: Region, window: Window | None = None) -> Embedding:
+        """Sample and denoise the region. The window is for the eye; the walker sees all grey values."""
+        from skimage.restoration import denoise_tv_chambolle
+        from skimage.transform import resize
+
+        raw = image.array[region.box.slices].astype(np.float32)
+        if image.channels == 3:
+            raw = raw @ np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
+        if not np.isfinite(raw).all():
+            raise InputError("The image has voxels that are NaN or infinite near the prompts: replace them first.")
+        raw = resize(raw, region.grid.shape, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
+        if raw.min() == raw.max():
+            raise InputError(f"The image has the same value {raw.min():g} all around the prompts: there is no edge.")
+        noise = _noise(raw)
+        smooth = denoise_tv_chambolle(raw / noise, weight=_DENOISING, max_num_iter=30) * noise
+        return Embedding(
+            _Samples(raw, smooth.astype(np.float32), noise), region, image.grid, raw.nbytes + smooth.nbytes
+        )
+
+    def decode(
+        self, embedding: Embedding, prompts: Prompts, previous: Logits | None = None, cancel: Event | None = None
+    ) -> Logits:
+        """Send out the walkers. All prompts count each time, so `previous` has no say."""
+        samples: _Samples = embedding.features
+        region, spacing = embedding.region, embedding.region.grid.spacing
+        scale = np.array(spacing) / min(spacing)
+        positive = _positive(prompts)
+        inside = _balls(_to_samples(positive, region), scale, samples.raw.shape, _SEED_RADIUS)
+        negative = _voxels(prompts, positive=False)
+        outside = _balls(_to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS) & ~inside
+        outside |= _outside_boxes(prompts, region) & ~inside
+        if not inside.any():
+            raise InputError("The random walker needs a positive click or stroke, or a box, in the region it looks at.")
+
+        centres = _to_samples(_spread(prompts, positive), region)
+        texture, levels = _look(samples, centres, scale)
+        unlike = np.min([np.abs(samples.smooth - level) for level in levels], axis=0) / (_ALIKE * texture)
+        leak = _LEAST_LEAK + _LEAK * (1 - np.exp(-0.5 * unlike**2))
+        weights = edge_weights(samples.smooth / texture, spacing, _BETA, _LEAST_WEIGHT)
+
+        def check() -> None:
+            if cancel is not None and cancel.is_set():
+                raise Cancelled
+
+        p = walk(weights, leak.astype(np.float32), inside, outside, check=check)
+        threshold, score = _choose(p, weights, int(inside.sum()))
+        values = np.clip(_logit(p) - _logit(threshold), -_CEILING, _CEILING)
+        labels, _ = ndimage.label(values > 0)
+        mine = np.isin(labels, np.unique(labels[inside]))
+        return Logits(np.where(mine, values, -np.abs(values)).astype(np.float32), region, score)
+
+    def restore(self, logits: Logits) -> np.ndarray:
+        """Logits on the image grid, enlarged linearly around the object, the floor elsewhere."""
+        shape = logits.region.box.shape
+        full = np.full(shape, -_CEILING, np.float32)
+        tight = Box.of_mask(logits.values > 0)
+        if tight is None:
+            return full
+        if logits.values.shape == shape:
+            return logits.values
+        ratio = np.array(shape) / logits.values.shape
+        low = np.maximum(np.floor((np.array(tight.low) - 2) * ratio), 0).astype(int)
+        high = np.minimum(np.ceil((np.array(tight.high) + 2) * ratio), shape).astype(int)
+        lines = [(np.arange(a, b) + 0.5) / r - 0.5 for a, b, r in zip(low, high, ratio, strict=True)]
+        part = logits.values
+        for axis, line in enumerate(lines):
+            part = _interpolate(part, axis, line)
+        full[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = part
+        return full
+
+    def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
+        """Twice the region where the mask reaches its rim and the image goes on behind it."""
+        box = logits.region.box
+        limit = image.box if within is None else _common(image.box, within)
+        mask = logits.values > 0
+        for axis in range(mask.ndim):
+            for side, stops in ((0, box.low[axis] == limit.low[axis]), (-1, box.high[axis] == limit.high[axis])):
+                if not stops and mask.take(side, axis=axis).any():
+                    return _region(image, _anchor(prompts), 2 * min(logits.region.grid.spacing), limit)
+        return None
+
+
+def segment(
+    image: np.ndarray,
+    spacing: Sequence[float],
+    positive: np.ndarray,
+    negative: np.ndarray | None = None,
+    *,
+    box: tuple[Sequence[int], Sequence[int]] | None = None,
+    within: tuple[Sequence[int], Sequence[int]] | None = None,
+    cancel: Event | None = None,
+) -> RandomWalkerResult:
+    """Segment one object from clicks in a plain array.
+
+    Parameters
+    ----------
+    image : ndarray
+        ``(y, x)``, ``(z, y, x)``, or colour with a last axis of 3.
+    spacing : sequence of float
+        mm along each image axis.
+    positive, negative : ndarray, (N, ndim)
+        Index coordinates of clicks or stroke voxels inside and outside of the object.
+    box : pair of index tuples, optional
+        Low and high corner, half-open: the object lies in there.
+    within : pair of index tuples, optional
+        Look at this part of the image only.
+    cancel : Event, optional
+        Set it to end the call with `Cancelled`.
+
+    Raises
+    ------
+    InputError
+        For images that are constant or not finite, for prompts outside of the image.
+    """
+    volume = Volume.from_array(image, spacing, rgb=np.ndim(image) > len(spacing))
+    volume.check_usable()
+    prompts = Prompts(
+        (
+            *(Point(tuple(index)) for index in positive),
+            *(Point(tuple(index), positive=False) for index in (() if negative is None else negative)),
+            *(() if box is None else (Box(*map(tuple, box)),)),
+        )
+    )
+    prompts.check_inside(volume.grid)
+    limit = None if within is None else Box(*map(tuple, within))
+    model = RandomWalker()
+    region: Region | None = model.plan(volume.grid, prompts, limit)
+    while region is not None:
+        logits = model.decode(model.embed(volume, region), prompts, cancel=cancel)
+        region = model.grow(logits, volume.grid, prompts, limit)
+    box_ = logits.region.box
+    return RandomWalkerResult(model.restore(logits) > 0, box_.low, box_.high, logits.score)
+
+
+def _common(image: Box, within: Box) -> Box:
+    common = image.intersect(within)
+    if common is None:
+        raise InputError(f"The part from {within.low} to {within.high} lies outside the image of shape {image.shape}.")
+    return common
+
+
+def _region(grid: Grid, anchor: np.ndarray, step: float, limit: Box) -> Region:
+    """The box of the usual number of samples, `step` mm apart, around a voxel; thick slices stay as they are."""
+    spacing = np.array(grid.spacing)
+    half = _SAMPLES[grid.ndim] * step / 2 / spacing
+    low = np.maximum(np.rint(anchor - half).astype(int), limit.low)
+    high = np.minimum(np.rint(anchor + half).astype(int) + 1, limit.high)
+    size = high - low
+    shape = np.minimum(size, np.ceil(size * spacing / step - 1e-6)).astype(int)
+    return Region.of_box(grid, Box(tuple(low), tuple(high)), tuple(int(n) for n in shape))
+
+
+def _anchor(prompts: Prompts) -> np.ndarray:
+    """The voxel that the region is centred on: the first positive one, so that more clicks keep the region."""
+    return _positive(prompts)[0]
+
+
+def _voxels(prompts: Prompts, positive: bool) -> np.ndarray:
+    """Clicked and painted voxels of one sign, (N, ndim) of float."""
+    parts = [
+        np.array([item.index]) if isinstance(item, Point) else item.voxels()
+        for item in prompts
+        if isinstance(item, (Point, Stroke)) and item.positive == positive
+    ]
+    return np.concatenate(parts).astype(float) if parts else np.empty((0, prompts.ndim or 0))
+
+
+def _positive(prompts: Prompts) -> np.ndarray:
+    """Positive voxels; the centres of the boxes where nothing else is positive."""
+    voxels = _voxels(prompts, positive=True)
+    if len(voxels):
+        return voxels
+    centres = [(np.array(box.low) + np.array(box.high) - 1) / 2 for box in prompts.of(Box)]
+    if not centres:
+        raise InputError("The random walker needs a positive click or stroke, or a box, to start from.")
+    return np.array(centres)
+
+
+def _spread(prompts: Prompts, positive: np.ndarray) -> np.ndarray:
+    """All positive clicks and a few voxels of each stroke."""
+    strokes = [stroke for stroke in prompts.of(Stroke) if stroke.positive]
+    if not strokes:
+        return positive
+    clicks = prompts.points(positive=True)
+    parts = [clicks] if len(clicks) else []
+    return np.concatenate([*parts, *(stroke.spread(_SPREAD) for stroke in strokes)]).astype(float)
+
+
+def _to_samples(voxels: np.ndarray, region: Region) -> np.ndarray:
+    """Samples nearest to voxels of the image, (M, ndim) of int; those outside of the region are left out."""
+    inside = np.array([region.box.contains(voxel) for voxel in voxels], bool)
+    ratio = np.array(region.grid.shape) / region.box.shape
+    samples = (voxels[inside] - region.box.low + 0.5) * ratio - 0.5 if len(voxels) else np.empty((0, len(ratio)))
+    return np.clip(np.rint(samples), 0, np.array(region.grid.shape) - 1).astype(int)
+
+
+def _balls(centres: np.ndarray, scale: np.ndarray, shape: tuple[int, ...], radius: float) -> np.ndarray:
+    """Whether a sample lies within `radius` finest samples of one of the centres."""
+    mask = np.zeros(shape, bool)
+    reach = np.floor(radius / scale).astype(int)
+    offsets = np.indices(2 * reach + 1).reshape(len(scale), -1).T - reach
+    offsets = offsets[((offsets * scale) ** 2).sum(axis=1) <= radius**2]
+    hits = (centres[:, None] + offsets).reshape(-1, len(scale))
+    hits = hits[((hits >= 0) & (hits < shape)).all(axis=1)]
+    mask[tuple(hits.T)] = True
+    return mask
+
+
+def _outside_boxes(prompts: Prompts, region: Region) -> np.ndarray:
+    """Samples whose centres lie in no box, where there are boxes."""
+    shape = region.grid.shape
+    boxes = prompts.of(Box)
+    outside = np.full(shape, bool(boxes))
+    ratio = np.array(region.box.shape) / shape
+    for box in boxes:
+        low, high = ((np.array(corner) - region.box.low) / ratio - 0.5 for corner in (box.low, box.high))
+        low, high = np.clip(np.ceil(low), 0, shape).astype(int), np.clip(np.ceil(high), 0, shape).astype(int)
+        outside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = False
+    return outside
+
+
+def _noise(raw: np.ndarray) -> float:
+    """Standard deviation of the noise: the usual contrast of neighbours, those that are equal left out."""
+    contrasts = []
+    for axis in range(raw.ndim):
+        near, far = neighbours(raw.ndim, axis)
+        contrasts.append(np.abs(raw[far] - raw[near]).ravel())
+    contrast = np.concatenate(contrasts)
+    return float(np.median(contrast[contrast > 0])) / 0.6745 / 2**0.5  # 0.6745: median of |x|, x standard normal
+
+
+def _look(samples: _Samples, centres: np.ndarray, scale: np.ndarray) -> tuple[float, list[float]]:
+    """How much the tissue around the clicks varies, and the grey value of each click."""
+    textures, levels = [], []
+    for centre in centres:
+        near = _balls(centre[None], scale, samples.raw.shape, _TEXTURE_RADIUS)
+        values = samples.raw[near]
+        textures.append(np.median(np.abs(values - np.median(values))) / 0.6745)
+        core = _balls(centre[None], scale, samples.raw.shape, _SEED_RADIUS)
+        levels.append(float(np.median(samples.smooth[core])))
+    floor = 0.1 * samples.noise
+    return max(_TEXTURE_SHARE * float(np.median(textures)), floor), levels
+
+
+def _choose(p: np.ndarray, weights: list[np.ndarray], seeds: int) -> tuple[float, float]:
+    """The threshold whose boundary follows the clearest edges, and how much it matters."""
+    found = sweep(p, weights, _THRESHOLDS)
+    clear = np.log((found.cuts + 1e-9) / np.maximum(found.faces, 1))
+    cost = clear + _THRESHOLD_FREEDOM * np.log(found.thresholds / _THRESHOLD) ** 2
+    usable = (found.sizes >= min(max(_LEAST_SIZE, 2 * seeds), found.sizes[-1])) & (found.faces > 0)
+    best = int(np.where(usable, cost, np.inf).argmin())
+    above, below = max(best - 3, 0), min(best + 3, len(cost) - 1)
+    return float(found.thresholds[best]), float(found.sizes[above] / max(found.sizes[below], 1))
+
+
+def _logit(p: np.ndarray | float) -> np.ndarray | float:
+    p = np.clip(p, 1e-9, 1 - 1e-7)
+    return np.log(p / (1 - p))
+
+
+def _interpolate(values: np.ndarray, axis: int, positions: np.ndarray) -> np.ndarray:
+    """Linear interpolation along one axis at fractional positions, the first and last value beyond the ends."""
+    positions = np.clip(positions, 0, values.shape[axis] - 1)
+    before = np.minimum(positions.astype(int), max(values.shape[axis] - 2, 0))
+    after = np.minimum(before + 1, values.shape[axis] - 1)
+    share = (positions - before).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return values.take(before, axis) * (1 - share) + values.take(after, axis) * share
