@@ -125,7 +125,9 @@ class Box:
 
     def _check_ndim(self, ndim: int) -> None:
         if ndim != self.ndim:
-            raise InputError(f"The box from {self.low} to {self.high} has {self.ndim} axes, but {ndim} are needed here.")
+            raise InputError(
+                f"The box from {self.low} to {self.high} has {self.ndim} axes, but {ndim} are needed here."
+            )
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,11 @@ class Grid:
         if min(spacing) <= 0:
             raise InputError(f"The spacing {spacing} mm is not positive: a flipped axis belongs into the direction.")
         origin = _finite(self.origin, n, "origin")
-        rows = tuple(_finite(row, n, "row of the direction") for row in self.direction) if np.iterable(self.direction) else ()
+        rows = (
+            tuple(_finite(row, n, "row of the direction") for row in self.direction)
+            if np.iterable(self.direction)
+            else ()
+        )
         if len(rows) != n:
             raise InputError(f"The direction {self.direction} is not a {n} x {n} matrix.")
         matrix = np.array(rows)

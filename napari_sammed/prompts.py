@@ -259,7 +259,9 @@ def prompt_from_json(item: dict[str, Any]) -> Prompt:
                 return MaskPrompt(unpack_mask(item), tuple(item["offset"]))
             case kind:
                 raise InputError(f"Unknown kind of prompt {kind!r}.")
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"Not a prompt: {str(item)[:80]} ({error!r}).") from None
 
 
