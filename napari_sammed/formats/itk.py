@@ -120,5 +120,5 @@ def _check_written(path: Path, array: np.ndarray) -> None:
     import SimpleITK as sitk
 
     with quiet():
-        if not np.array_equal(sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))), array):
+        if not np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), array):
             raise RuntimeError("written voxels differ")

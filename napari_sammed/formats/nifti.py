@@ -144,9 +144,9 @@ def _scaled(array: np.ndarray, slope: float, intercept: float) -> np.ndarray:
         return array
     if array.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
         ends = [int(v) * int(slope) + int(intercept) for v in (array.min(), array.max())]
-        kind = np.result_type(np.int16, *(np.min_scalar_type(v) for v in ends))
-        if kind.kind in "iu":
-            return array.astype(kind) * kind.type(slope) + kind.type(intercept)
+        for kind in (np.int16, np.int32, np.int64):
+            if np.iinfo(kind).min <= min(*ends, intercept) and max(*ends, intercept) <= np.iinfo(kind).max:
+                return array.astype(kind) * kind(slope) + kind(intercept)
     kind = np.float64 if array.dtype.itemsize > 4 else np.float32
     return array.astype(kind) * kind(slope) + kind(intercept)
 
