@@ -179,7 +179,7 @@ class Prompts:
     def points(self, *, positive: bool) -> np.ndarray:
         """Index coordinates (N, ndim) of the clicks of one sign."""
         picked = [p.index for p in self.of(Point) if p.positive == positive]
-        return np.array(picked, float).reshape(len(picked), -1)
+        return np.array(picked, float).reshape(len(picked), self.ndim or 0)
 
     @property
     def ndim(self) -> int | None:
