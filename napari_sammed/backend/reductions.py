@@ -1,0 +1,121 @@
+"""Prompts of kinds that a model does not know, said in kinds that it knows.
+
+A stroke becomes a few well-spread points; a mask its box, or points for a network without boxes; a box for a network
+without boxes its centre; points for a network that knows boxes only, a ladder of boxes (`backend.ladder`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_sammed.backend import ladder
+from napari_sammed.errors import InputError
+from napari_sammed.models.base import BoxModel, Embedding, Logits, ModelCard, PromptableModel, PromptKind
+from napari_sammed.prompts import Box, MaskPrompt, Point, Prompt, Prompts, Stroke
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.base import Cancel
+
+STROKE_POINTS = 5
+_KINDS: dict[type, PromptKind] = {Point: "point", Box: "box", Stroke: "stroke", MaskPrompt: "mask"}
+
+
+def answer(
+    model: PromptableModel,
+    embedding: Embedding,
+    prompts: Prompts,
+    previous: Logits | None,
+    cancel: Cancel | None = None,
+) -> tuple[Logits, tuple[str, ...]]:
+    """Answer prompts of any kinds with any promptable model.
+
+    Parameters
+    ----------
+    model : PromptableModel
+    embedding : Embedding
+    prompts : Prompts
+        At least one, all of them in the embedding's region.
+    previous : Logits or None
+        Answer to the object's earlier prompts in the same region.
+    cancel : threading.Event, optional
+
+    Returns
+    -------
+    logits : Logits
+    sentences : tuple of str
+        What was translated, one sentence a kind, for the user.
+
+    Raises
+    ------
+    InputError
+        If nothing can be made of the prompts: there are none, or only negative ones.
+    Cancelled
+    """
+    if not prompts:
+        raise InputError("None of the object's prompts lies in this part of the image.")
+    prompts, sentences = reduce(prompts, model.card)
+    if not prompts.of(Point) or "point" in model.card.prompts:
+        return model.decode(embedding, prompts, previous), sentences
+    if not isinstance(model, BoxModel):
+        raise InputError(f"{model.card.title} knows neither points nor boxes.")
+    rung = ladder.climb(model, embedding, prompts, previous, cancel)
+    return rung.logits, (*sentences, _tell(rung, embedding.region.box, model.card))
+
+
+def reduce(prompts: Prompts, card: ModelCard) -> tuple[Prompts, tuple[str, ...]]:
+    """The same said with fewer kinds: those of the card, and points.
+
+    Returns
+    -------
+    prompts : Prompts
+    sentences : tuple of str
+    """
+    kept: list[Prompt] = []
+    sentences: dict[str, None] = {}  # ordered, without repeats
+    for item in prompts:
+        translated, how = _translate(item, card)
+        kept += translated
+        if how:
+            sentences[f"{card.title} {how}"] = None
+    return Prompts(tuple(kept)), tuple(sentences)
+
+
+def _translate(item: Prompt, card: ModelCard) -> tuple[list[Prompt], str]:
+    """One prompt in other kinds, and the end of a sentence that says how."""
+    if isinstance(item, Point) or _KINDS[type(item)] in card.prompts:
+        return [item], ""
+    match item:
+        case Stroke():
+            points = [Point(tuple(p), item.positive) for p in item.spread(STROKE_POINTS)]
+            return points, "does not know strokes: each was taken as a few points along it."
+        case MaskPrompt() if "box" in card.prompts:
+            return [item.extent], "does not take a mask from a user: its bounding box was used."
+        case MaskPrompt():
+            return [Point(innermost(item))], "does not take a mask from a user: its innermost point was used."
+        case Box():
+            centre = tuple((lo + hi - 1) / 2 for lo, hi in zip(item.low, item.high, strict=True))
+            return [Point(centre)], "does not know boxes: the centre of the box was used as a point."
+    raise InputError(f"{type(item).__name__} is not a prompt.")
+
+
+def innermost(prompt: MaskPrompt) -> tuple[float, ...]:
+    """Index of the voxel of a mask that is farthest from its outside."""
+    depth = ndimage.distance_transform_edt(np.pad(prompt.mask, 1))
+    place = np.unravel_index(int(depth.argmax()), depth.shape)
+    return tuple(float(p - 1 + o) for p, o in zip(place, prompt.offset, strict=True))
+
+
+def _tell(rung: ladder.Rung, region: Box, card: ModelCard) -> str:
+    names = ("slices", "rows", "columns")[-region.ndim :]
+    sides = [
+        f"{name} {low}-{high - 1}"
+        for name, low, high, size in zip(names, rung.box.low, rung.box.high, region.shape, strict=True)
+        if size > 1
+    ]
+    return (
+        f"{card.title} knows boxes only: the clicks were answered with the box ({', '.join(sides)}), "
+        f"chosen among {rung.count}."
+    )
