@@ -290,4 +290,6 @@ def _pixels(item: _Slice) -> np.ndarray:
     except RuntimeError:
         raise InputError(f"{item.path} is damaged, incomplete, or compressed in an unknown way.") from None
     array = sitk.GetArrayFromImage(image)
+    if array.dtype == np.int32 and array.min() >= -32768 and array.max() <= 32767:
+        array = array.astype(np.int16)  # GDCM makes room for all that 16 bits and an offset might hold
     return drop_opacity(array) if image.GetNumberOfComponentsPerPixel() > 1 else array

@@ -43,6 +43,7 @@ _TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
     128: "3u1", 2304: "4u1",
 }  # fmt: skip
+_BYTES = 2  # the type of 8-bit voxels
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # metres, micrometres; everything else is taken for millimetres
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _GZIP_LIMIT = 1032  # no DEFLATE stream holds more than this times its size
@@ -65,9 +66,13 @@ def read_nifti(path: Path, frame: int | None = None) -> RawImage:
         try:
             header = _header(stream, path)
             shape = _shape(header, path)
-            frames = shape[3:] or (1,)
-            chosen = choose_frame(frame, math.prod(frames), path)
-            array = _voxels(stream, header, shape[:3], chosen, limit, path)
+            if shape[3:] in ((1, 3), (1, 4)) and header["datatype"] == _BYTES:  # colour, as ITK writes it
+                choose_frame(frame, 1, path)
+                planes = _voxels(stream, header, (*shape[:3], shape[4]), 0, limit, path)
+                array = drop_opacity(np.moveaxis(planes, 0, -1))
+            else:
+                chosen = choose_frame(frame, math.prod(shape[3:]), path)
+                array = _voxels(stream, header, shape[:3], chosen, limit, path)
             while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
                 pass
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
