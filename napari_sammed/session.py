@@ -26,7 +26,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.history import Action, History, ObjectState
 from napari_sammed.intensity import Window
 from napari_sammed.journal import Journal
-from napari_sammed.models.registry import card, default_for
+from napari_sammed.models.registry import default_for
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.records import BY_HAND, action_to_json, answer_to_json, ask, refill
 from napari_sammed.volume import Volume, write_mask
@@ -308,13 +308,13 @@ class Session:
     def _choose(self, name: str, prompt: Prompt) -> str:
         """The registry name for a prompt; "auto" stays with the object's last model."""
         if name != AUTO:
-            return card(name).name
+            return self.backend.card(name).name
         last = None if self.current is None else self._last_prompt(self.current)
         return last.model if last is not None else default_for(self.image.grid.ndim, prompt)
 
     def _region(self, name: str, prompt: Prompt, axis: int | None) -> Box | None:
         """The slice that a 2D model is asked about; None for 3D models, flat images and boxes over several slices."""
-        if self.image.grid.ndim == 2 or 3 in card(name).dimensions:
+        if self.image.grid.ndim == 2 or 3 in self.backend.card(name).dimensions:
             return None
         region = slice_region(self.image.grid, prompt, axis)
         across = region.thin_axes[0] if axis is None else axis
@@ -326,7 +326,7 @@ class Session:
 
     def _last_model(self, label: int, planar: bool) -> str:
         last = self._last_prompt(label)
-        if last is not None and (not planar or 2 in card(last.model).dimensions):
+        if last is not None and (not planar or 2 in self.backend.card(last.model).dimensions):
             return last.model
         return default_for(2, self.image.grid.box)
 

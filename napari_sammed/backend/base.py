@@ -14,7 +14,7 @@ from napari_sammed.prompts import MaskPrompt, Prompts
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
-    from napari_sammed.models.base import Logits
+    from napari_sammed.models.base import Logits, ModelCard
     from napari_sammed.volume import Volume
 
 ImageId = NewType("ImageId", str)
@@ -77,6 +77,10 @@ class Backend(Protocol):
 
     def open(self, image: Volume) -> ImageId:
         """Make an image known, by the hash of its voxels and grid; a second open of the same costs nothing."""
+        ...
+
+    def card(self, model: str) -> ModelCard:
+        """What is known of a model that this backend can run; InputError if it cannot."""
         ...
 
     def predict(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from napari_sammed.backend import reductions
 from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.cache import ByteCache
 from napari_sammed.backend.inference import InferenceThread, Priority
@@ -18,7 +19,7 @@ from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Region
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
-from napari_sammed.models.base import Embedding, GrowingModel, Logits, PromptableModel
+from napari_sammed.models.base import Embedding, GrowingModel, Logits, ModelCard, PromptableModel
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
 
@@ -84,6 +85,10 @@ class LocalBackend:
         """End the inference thread."""
         self._inference.stop()
 
+    def card(self, model: str) -> ModelCard:
+        """See `Backend.card`."""
+        return self._models[model].card if model in self._models else registry.card(model)
+
     def load(self, model: str, *, cancel: Cancel | None = None, progress: Progress | None = None) -> PromptableModel:
         """The running model of a registry name, loaded (and its weights fetched) on first use."""
         return self._inference.run(lambda: self._loaded(model, cancel, progress), Priority.CLICK, cancel)
@@ -109,7 +114,7 @@ class LocalBackend:
             raise InputError("There is no prompt to segment from: click, draw a box or hand over a mask.")
         prompts.check_inside(volume.grid)
         window = window or Window.auto(volume)
-        planar = volume.grid.ndim == 3 and 3 not in self._card_dimensions(model)
+        planar = volume.grid.ndim == 3 and 3 not in self.card(model).dimensions
         through: Box | None = None
         if planar and region is None:
             last = prompts.items[-1]
@@ -151,7 +156,6 @@ class LocalBackend:
         cancel: Cancel | None,
         progress: Progress | None,
     ) -> Prediction:
-        from napari_sammed.backend import reductions
 
         volume = self._volume(image)
         with clock("load"):
@@ -241,9 +245,6 @@ class LocalBackend:
             return self._images[image]
         except KeyError:
             raise InputError("This image is not open: open it before asking about it.") from None
-
-    def _card_dimensions(self, name: str) -> frozenset[int]:
-        return (self._models[name].card if name in self._models else registry.card(name)).dimensions
 
 
 class _Clock:
