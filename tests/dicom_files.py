@@ -64,7 +64,7 @@ def write_series(
     series: str = FIRST,
     **rest,
 ) -> None:
-    """One file a slice of ``volume`` (z, y, x), slice i at ``places[i]`` mm along the normal and ``lean`` times that aside.
+    """One file a slice of ``volume`` (z, y, x), each ``places[i]`` mm along the normal and ``lean`` times that aside.
 
     File names and instance numbers run against the order of the slices.
     """

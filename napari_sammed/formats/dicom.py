@@ -14,6 +14,7 @@ One file of several frames is a stack of them. The result always has three axes,
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from napari_sammed.geometry import Grid
 
 _SERIES, _DESCRIPTION, _MODALITY, _NUMBER = "0020|000e", "0008|103e", "0008|0060", "0020|0013"
 _POSITION, _DISTANCE, _THICKNESS = "0020|0032", "0018|0088", "0018|0050"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."  # root of the storage classes
+_NO_IMAGES = ("9.", "11.", "66", "67", "68", "88.", "104.", "481.3", "481.4", "481.5", "481.8", "481.9")
 _EVEN = 0.1  # how far, in slice distances, a slice may lie from its regular place
 _SAME = 0.01  # mm within which two slices are at the same place
 _TILT = 0.1  # pixels by which a stack may lean before it counts as tilted
@@ -83,10 +86,28 @@ def read_dicom(path: Path, frame: int | None = None, series: str | None = None) 
 
 def _scan(folder: Path) -> list[_Slice]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    slices = [header for file in files if is_dicom(file) and (header := _header(file)) is not None]
+    slices = []
+    for file in files:
+        if is_dicom(file):
+            header = _header(file)
+            if header is not None:
+                slices.append(header)
+            elif _claims_to_be_an_image(file):  # left out, it would pass for a missing slice
+                raise InputError(
+                    f"{file} is damaged, incomplete, or compressed in an unknown way: fetch it again, "
+                    "or move it out of the folder if it belongs to another series."
+                )
     if not slices:
         raise InputError(f"The folder {folder} holds no DICOM images.")
     return slices
+
+
+def _claims_to_be_an_image(path: Path) -> bool:
+    """Whether the file's preamble names a storage class of images, not of reports, plans, structures or directories."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+    found = re.search(rb"\x02\x00\x02\x00UI..(" + re.escape(_STORAGE.encode()) + rb"[0-9.]+)", start, re.DOTALL)
+    return found is not None and not found[1].decode()[len(_STORAGE) :].startswith(_NO_IMAGES)
 
 
 def _header(path: Path) -> _Slice | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -36,7 +37,9 @@ def read_itk(path: Path, frame: int | None = None) -> RawImage:
         with quiet():
             reader.ReadImageInformation()
             image = reader.Execute()
-    except RuntimeError:
+    except RuntimeError as error:
+        if "spacing" in str(error):
+            raise InputError(f"{path} cannot be read: its spacing is zero or negative.") from None
         raise InputError(
             f"{path} cannot be read: it is damaged, incomplete, or of no known format (NIfTI, NRRD, MetaImage, DICOM, "
             "PNG, JPEG, BMP, TIFF)."
@@ -96,10 +99,10 @@ def write(array: np.ndarray, grid: Grid, path: Path) -> None:
             f"{path.name}: the axes of the image are not perpendicular, which {suffix} cannot express; "
             f"choose {' or '.join(_SKEWABLE)}."
         )
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
     temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
     try:
+        if not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
         temporary.touch(exist_ok=False)  # says why a folder cannot be written to; ITK does not
         with quiet():
             sitk.WriteImage(to_itk(array, grid), str(temporary), useCompression=True)
@@ -112,7 +115,8 @@ def write(array: np.ndarray, grid: Grid, path: Path) -> None:
             f"{path} cannot be written as {suffix}: the disk may be full, or {array.dtype} voxels do not fit it."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _check_written(path: Path, array: np.ndarray) -> None:

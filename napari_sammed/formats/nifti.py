@@ -75,8 +75,10 @@ def read_nifti(path: Path, frame: int | None = None) -> RawImage:
                 array = _voxels(stream, header, shape[:3], chosen, limit, path)
             while stream.read(1 << 20):  # to the end, where gzip keeps its checksum
                 pass
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise InputError(f"{path} is damaged or incomplete ({error}): fetch or copy it again.") from None
+        except InputError:
+            raise
+        except (EOFError, ValueError, OverflowError, zlib.error, gzip.BadGzipFile):
+            raise InputError(f"{path} is damaged or incomplete: fetch or copy it again.") from None
         affine = _affine(header, shape[:3], path)
         ndim = min(len(shape), 3)
         if ndim == 2:
@@ -130,7 +132,10 @@ def _voxels(
     size = kind.itemsize * math.prod(shape)
     if size * (frame + 1) > limit:
         raise InputError(f"{path} is incomplete: its header announces {size * (frame + 1)} bytes of voxels.")
-    stream.seek(int(header["offset"]) + size * frame)
+    start = int(header["offset"]) or header.itemsize + 4  # 0 stands for "right after the header"
+    if start < header.itemsize:
+        raise InputError(f"{path} is damaged: its header places the voxels at byte {start}.")
+    stream.seek(start + size * frame)
     data = bytearray(size)
     view, filled = memoryview(data), 0
     while filled < size and (got := stream.readinto(view[filled:])):  # type: ignore[attr-defined]

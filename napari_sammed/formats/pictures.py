@@ -105,7 +105,8 @@ def _read_tiff(path: Path, frame: int | None) -> tuple[np.ndarray, bool]:
             except ValueError as error:
                 if "imagecodecs" not in str(error):
                     raise
-                return _read_pillow(path)  # compressions that tifffile does not bring along
+                with quiet():
+                    return _read_pillow(path)  # compressions that tifffile does not bring along
             if array.dtype == bool:
                 array = array.astype(np.uint8) * 255  # bitmaps: black and white
             page = series.keyframe
