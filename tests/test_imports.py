@@ -1,0 +1,105 @@
+"""The import rule: floors import downwards only, napari and Qt stay in the plugin, torch stays out of the light parts."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "napari_sammed"
+
+FLOORS = {  # higher may import lower (and its own); the ground floor is open to everybody
+    "plugin": 6,
+    "server": 6,
+    "cli": 6,
+    "doctor": 6,
+    "training": 6,
+    "evaluation": 5,
+    "session": 4,
+    "records": 4,
+    "history": 4,
+    "journal": 4,
+    "samples": 4,
+    "backend": 3,
+    "models": 2,
+    "networks": 1,
+    "geometry": 0,
+    "volume": 0,
+    "formats": 0,
+    "intensity": 0,
+    "prompts": 0,
+    "errors": 0,
+    "overlay": 0,
+}
+SAME_FLOOR = {("session", "records"), ("session", "history"), ("session", "journal"), ("records", "history")}
+SAME_FLOOR |= {("records", "journal"), ("cli", "doctor"), ("cli", "plugin"), ("training", "evaluation")}
+TORCH_FREE = [
+    "napari_sammed",
+    "napari_sammed.geometry",
+    "napari_sammed.volume",
+    "napari_sammed.intensity",
+    "napari_sammed.prompts",
+    "napari_sammed.session",
+    "napari_sammed.records",
+    "napari_sammed.models.base",
+    "napari_sammed.models.registry",
+    "napari_sammed.models.random_walker",
+    "napari_sammed.backend.base",
+    "napari_sammed.backend.local",
+    "napari_sammed.cli",
+]
+
+
+def imports(path: Path):
+    """Modules that a file imports, wherever in the file, but not for type checkers only."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(module: str) -> str | None:
+    names = module.split(".")
+    return names[1] if names[0] == "napari_sammed" and len(names) > 1 and names[1] in FLOORS else None
+
+
+FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert own in FLOORS, f"say on which floor {own} lives"
+    for module in imports(path):
+        other = part(module)
+        if other is None or other == own or FLOORS[other] == 0 == FLOORS[own]:
+            continue
+        assert FLOORS[other] < FLOORS[own] or (own, other) in SAME_FLOOR, f"{own} must not import {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_napari_and_qt_stay_in_the_plugin(path):
+    if path.relative_to(PACKAGE).parts[0] == "plugin":
+        return
+    found = {m.split(".")[0] for m in imports(path)} & {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
+    assert not found, f"{path} imports {found}"
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_light_parts_import_without_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
