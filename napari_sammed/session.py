@@ -166,8 +166,7 @@ class Session:
         extent = self._extent(label)
         with self._lock:
             action = self._record(do="clear", label=label)
-            scope = self.image.grid.box
-            self._keep(action, Prediction.tight(np.zeros(scope.shape, bool), scope, score=math.nan, model=BY_HAND))
+            self._keep(action, Prediction.empty(self.image.grid.box, score=math.nan, model=BY_HAND))
         self._notify((label,), extent)
 
     def edit(self, mask: np.ndarray, box: Box, label: int | None = None) -> None:

@@ -68,8 +68,16 @@ class Prediction:
     @classmethod
     def tight(cls, mask: np.ndarray, scope: Box, **rest: object) -> Prediction:
         """The answer for a mask that fills `scope`; keeps only its tight box."""
-        inner = Box.of_mask(mask) or Box((0,) * mask.ndim, (1,) * mask.ndim)
+        inner = Box.of_mask(mask)
+        if inner is None:
+            return cls.empty(scope, **rest)
         return cls(mask[inner.slices].copy(), inner.shift(scope.low), scope, **rest)  # type: ignore[arg-type]
+
+    @classmethod
+    def empty(cls, scope: Box, **rest: object) -> Prediction:
+        """The answer that there is no object in `scope`."""
+        one = Box(scope.low, tuple(lo + 1 for lo in scope.low))
+        return cls(np.zeros(one.shape, bool), one, scope, **rest)  # type: ignore[arg-type]
 
 
 class Backend(Protocol):
