@@ -1,0 +1,266 @@
+"""Connects panel, viewer and the image that is being segmented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_sammed.backend.base import Backend
+from napari_sammed.errors import InputError
+from napari_sammed.intensity import Window
+from napari_sammed.models import registry
+from napari_sammed.plugin import messages
+from napari_sammed.plugin.coordinates import current_slice, hidden_axis
+from napari_sammed.plugin.gui_thread import Background, GuiThread
+from napari_sammed.plugin.images import check, spatial_shape
+from napari_sammed.plugin.keys import LAYER_SHORTCUTS, bindings, free_shortcuts
+from napari_sammed.plugin.layers import Mode
+from napari_sammed.plugin.segmentation import NOT_IN_3D, Segmentation
+from napari_sammed.plugin.views.choosers import AUTO, Choice
+from napari_sammed.plugin.views.panel import Panel
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+_IMAGE_KEPT = "Choose the image again to take this over; until then masks are saved on the grid that it had before."
+
+
+class Coordinator:
+    """What the panel's signals lead to, and what the viewer's events do to the panel.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    panel : Panel
+    backend : Backend, optional
+        Default: a `napari_sammed.backend.local.LocalBackend` of its own, which ends with the coordinator.
+
+    Attributes
+    ----------
+    current : Segmentation or None
+        Of the image that is being segmented.
+    """
+
+    def __init__(self, viewer: ViewerModel, panel: Panel, backend: Backend | None = None) -> None:
+        self.viewer = viewer
+        self.panel = panel
+        self.current: Segmentation | None = None
+        self._own_backend = _local_backend() if backend is None else None
+        self._backend = backend or self._own_backend
+        self._gui = GuiThread()
+        self._background = Background(self._gui)
+        self._closed = False
+        actions = {
+            "new": lambda: self._with(Segmentation.new_object),
+            "undo": lambda: self._with(Segmentation.undo),
+            "redo": lambda: self._with(Segmentation.redo),
+            "propagate": lambda: self._with(Segmentation.propagate),
+            "clear": lambda: self._with(Segmentation.clear),
+            "toggle": self._toggle_sign,
+            "box": lambda: self._set_mode("box"),
+        }
+        shortcuts = free_shortcuts()
+        self._keys = bindings(actions, shortcuts)
+        self._layer_keys = {**self._keys, **bindings(actions, LAYER_SHORTCUTS)}
+        self._connect_panel(actions)
+        shown = {**shortcuts, "positive": shortcuts.get("toggle"), "negative": shortcuts.get("toggle")}
+        panel.set_keys({name: key for name, key in shown.items() if key})
+        panel.image_section.window_.set_presets(Window.presets())
+        self._show_models()
+        self._connect_viewer()
+        self._on_layers()
+
+    def close(self, wait: bool = False) -> None:
+        """End session and threads; `wait` until they have ended."""
+        if self._closed:
+            return
+        self._closed = True
+        self._disconnect_viewer()
+        if self.current is not None:
+            self.current.close()
+            self.current = None
+        self._gui.close()
+        if self._own_backend is not None:
+            self._background.run(self._own_backend.shutdown)
+        self._background.close(wait)
+
+    def choose_image(self, layer: Image | None) -> None:
+        """Segment this layer from now on; None for no layer."""
+        if self.current is not None:
+            self.current.image.events.data.disconnect(self._on_data)
+            self.current.image.events.affine.disconnect(self._on_transform)
+            self.current.image.events.scale.disconnect(self._on_transform)
+            self.current.close()
+            self.current = None
+        self.panel.objects.set_objects([], None)
+        self.panel.status.warn("")
+        if layer is None:
+            self.panel.set_usable(False)
+            self.panel.status.say("Open an image, or drop one on the canvas: File > Open Sample has some.")
+            self._show_slices()
+            return
+        try:
+            check(layer)
+        except InputError as error:
+            self.panel.set_usable(False)
+            self.panel.status.say(messages.failure(error) or "")
+            return
+        self.panel.image_section.image.set_key(str(layer.unique_id))
+        self.panel.set_usable(True, stack=layer.ndim == 3)
+        self.panel.image_section.window_.setEnabled(not layer.rgb)
+        self.current = Segmentation(
+            self.viewer, layer, self.panel, self._backend, self._gui, self._background, self._layer_keys
+        )
+        layer.events.data.connect(self._on_data)
+        layer.events.affine.connect(self._on_transform)
+        layer.events.scale.connect(self._on_transform)
+        self._show_slices()
+        self._suggest_file(layer)
+
+    # ---- panel ---------------------------------------------------------------------------------------------------
+
+    def _connect_panel(self, actions: dict[str, Callable[[], None]]) -> None:
+        panel = self.panel
+        panel.image_section.image.chosen.connect(self._on_image_chosen)
+        panel.modes.chosen.connect(self._set_mode)
+        panel.slices.here.connect(self._take_slice)
+        panel.objects.added.connect(actions["new"])
+        panel.objects.chosen.connect(lambda label: self._with(Segmentation.choose_object, label))
+        panel.objects.renamed.connect(lambda label, name: self._with(Segmentation.rename, label, name))
+        panel.objects.deleted.connect(lambda label: self._with(Segmentation.delete, label))
+        panel.wanted.connect(lambda name: actions[name]())
+        panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
+        panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))
+        panel.status.retried.connect(lambda: self._with(Segmentation.retry))
+
+    def _with(self, do: Callable[..., None], *arguments: Any) -> None:
+        """Do something to the image that is being segmented."""
+        if self.current is not None:
+            do(self.current, *arguments)
+
+    def _set_mode(self, mode: str) -> None:
+        self._with(Segmentation.set_mode, Mode(mode))
+
+    def _toggle_sign(self) -> None:
+        if self.current is not None:
+            positive = self.current.writer.mode is Mode.POSITIVE
+            self.current.set_mode(Mode.NEGATIVE if positive else Mode.POSITIVE)
+
+    def _take_slice(self, which: str) -> None:
+        index = None if self.current is None else current_slice(self.current.image, self.viewer.dims)
+        if index is not None:
+            self.panel.slices.set_slice(which, index)
+
+    def _on_image_chosen(self, key: str) -> None:
+        self.choose_image(next((layer for layer in self._images() if str(layer.unique_id) == key), None))
+
+    def _show_models(self) -> None:
+        try:
+            rows = registry.rows()
+        except InputError as error:  # the folder of weights that the user names is not there
+            self.panel.status.warn(messages.failure(error) or "")
+            return
+        auto = "Boxes go to LiteMedSAM, clicks in volumes to the random walker; an object stays with its model."
+        choices = [Choice(AUTO, "Auto", auto)]
+        choices += [Choice(row.name, f"{row.title} ({row.dimensions})", messages.model_tooltip(row)) for row in rows]
+        notes = {row.name: messages.model_note(row) for row in rows}
+        first_use = next((row for row in rows if row.status == "absent"), None)
+        if first_use is not None:
+            notes[AUTO] = (
+                f"The weights of {first_use.title} ({first_use.size / 1e6:.0f} MB, {first_use.licence}) "
+                "are fetched when they are first needed."
+            )
+        self.panel.image_section.model.set_models(choices, notes)
+
+    def _suggest_file(self, layer: Image) -> None:
+        from pathlib import Path
+
+        folder = Path(layer.source.path).parent if layer.source.path else Path.home()
+        name = layer.name.split(".")[0].replace("/", "_") or "image"
+        self.panel.suggested_file = folder / f"{name}_objects.nii.gz"
+
+    # ---- viewer --------------------------------------------------------------------------------------------------
+
+    def _connect_viewer(self) -> None:
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        layers.inserted.connect(self._on_layers)
+        layers.removed.connect(self._on_layers)
+        dims.ndisplay.connect(self._on_ndisplay)
+        dims.order.connect(self._on_order)
+        for key, function in self._keys.items():
+            self.viewer.bind_key(key, function, overwrite=True)
+
+    def _disconnect_viewer(self) -> None:
+        layers, dims = self.viewer.layers.events, self.viewer.dims.events
+        layers.inserted.disconnect(self._on_layers)
+        layers.removed.disconnect(self._on_layers)
+        dims.ndisplay.disconnect(self._on_ndisplay)
+        dims.order.disconnect(self._on_order)
+        for key in self._keys:
+            self.viewer.bind_key(key, None)
+
+    def _images(self) -> list[Image]:
+        from napari.layers import Image
+
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def _on_layers(self, event: Any = None) -> None:
+        images = self._images()
+        for layer in images:
+            layer.events.name.disconnect(self._on_name)
+            layer.events.name.connect(self._on_name)
+        self._show_images(images)
+        if self.current is None or self.current.image not in images:
+            # Later, because napari may be in the middle of removing several layers.
+            self._gui.post(self._follow_layers)
+
+    def _follow_layers(self) -> None:
+        images = self._images()
+        if self.current is not None and self.current.image in images:
+            return
+        active = self.viewer.layers.selection.active
+        self.choose_image(active if active in images else next(iter(images), None))
+
+    def _show_images(self, images: list[Image]) -> None:
+        self.panel.image_section.image.set_choices([Choice(str(layer.unique_id), layer.name) for layer in images])
+        if self.current is not None:
+            self.panel.image_section.image.set_key(str(self.current.image.unique_id))
+
+    def _on_name(self, event: Any = None) -> None:
+        self._show_images(self._images())
+
+    def _on_data(self, event: Any = None) -> None:
+        """The image has other voxels now, so it is another image."""
+        if self.current is not None:
+            self._gui.post(self.choose_image, self.current.image)
+
+    def _on_transform(self, event: Any = None) -> None:
+        self.panel.status.warn(f"The image's place or scale has been changed. {_IMAGE_KEPT}")
+
+    def _on_ndisplay(self, event: Any = None) -> None:
+        if self.current is not None and self.viewer.dims.ndisplay == 3:
+            self.current.writer.set_mode(Mode.NAVIGATE)
+            self.panel.status.say(NOT_IN_3D)
+
+    def _on_order(self, event: Any = None) -> None:
+        self._show_slices()
+        if self.current is not None:
+            self._gui.post(self.current.collect_prompts)
+
+    def _show_slices(self) -> None:
+        """Offer the slices of the displayed plane for boxes across slices."""
+        layer = None if self.current is None else self.current.image
+        axis = None if layer is None else hidden_axis(self.viewer.dims, layer.ndim)
+        if layer is None or axis is None:
+            self.panel.slices.set_limits(None)
+        else:
+            count = spatial_shape(layer)[axis]
+            here = current_slice(layer, self.viewer.dims) or 0
+            self.panel.slices.set_limits(count, min(max(here, 0), count - 1))
+
+
+def _local_backend() -> Any:
+    from napari_sammed.backend.local import LocalBackend
+
+    return LocalBackend()

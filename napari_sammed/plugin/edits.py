@@ -1,0 +1,54 @@
+"""What a user painted or erased in the result layer, as new masks of the objects it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from napari_sammed.geometry import Box
+from napari_sammed.history import ObjectState
+
+
+def painted(
+    objects: Mapping[int, ObjectState], box: Box, before: np.ndarray, after: np.ndarray
+) -> tuple[Box, dict[int, np.ndarray]] | None:
+    """Compare a part of the label image with what it should show.
+
+    Parameters
+    ----------
+    objects : mapping of int to ObjectState
+        Objects by label, which may overlap unseen.
+    box : Box
+        Of the part.
+    before, after : ndarray of int
+        The part as the objects give it, and as the user left it.
+
+    Returns
+    -------
+    tuple or None
+        The tight box around the changes, and for each touched object its whole mask in there, without objects that
+        do not exist; None if nothing changed.
+    """
+    tight = Box.of_mask(before != after)
+    if tight is None:
+        return None
+    before, after = before[tight.slices], after[tight.slices]
+    changed = before != after
+    where = tight.shift(box.low)
+    masks: dict[int, np.ndarray] = {}
+    for label in sorted({*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()} & set(objects)):
+        mask = own_part(objects[label], where)
+        mask[changed] = after[changed] == label
+        masks[label] = mask
+    return where, masks
+
+
+def own_part(state: ObjectState, box: Box) -> np.ndarray:
+    """An object's mask inside a box, whether or not another object lies over it."""
+    part = np.zeros(box.shape, bool)
+    common = None if state.mask is None else state.mask.extent.intersect(box)
+    if state.mask is not None and common is not None:
+        inside = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
+        part[common.shift([-lo for lo in box.low]).slices] = inside
+    return part

@@ -1,0 +1,72 @@
+"""Which image layers can be segmented, and what the package makes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sammed.errors import InputError
+from napari_sammed.formats.common import drop_opacity
+from napari_sammed.plugin.coordinates import grid_of
+from napari_sammed.volume import Volume
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+MODALITY_KEY = "modality"
+"""Where a layer's metadata may hold DICOM's word for how the image was made (CT, MR, ...)."""
+
+MEMORY_LIMIT = 4 << 30
+"""Bytes of an image on disk or in pieces that is still read into memory as a whole."""
+
+
+def check(layer: Image) -> None:
+    """Refuse, without reading a voxel, layers that cannot be segmented.
+
+    Raises
+    ------
+    InputError
+    """
+    data = _full_resolution(layer)
+    if layer.rgb and layer.ndim != 2:
+        raise InputError(
+            f"{layer.name} is a colour image with {layer.ndim} axes; colour works on flat images only: "
+            "turn it to grey, or take one slice out."
+        )
+    if layer.ndim not in (2, 3):
+        raise InputError(
+            f"{layer.name} has {layer.ndim} axes; flat images and volumes can be segmented: take one time point or "
+            "channel out (right click on the layer: Split Stack)."
+        )
+    size = int(np.prod(data.shape, dtype=np.int64)) * np.dtype(data.dtype).itemsize
+    if not isinstance(data, np.ndarray) and size > MEMORY_LIMIT:
+        raise InputError(
+            f"{layer.name} has {size / 2**30:.1f} GiB at full resolution, more than the {MEMORY_LIMIT >> 30} GiB that "
+            "are read into memory: crop it, or open a coarser version."
+        )
+
+
+def volume_of(layer: Image) -> Volume:
+    """The image of a layer; reads it into memory if it is not there, so not for the GUI thread.
+
+    Raises
+    ------
+    InputError
+    """
+    check(layer)
+    array = np.asarray(_full_resolution(layer))
+    if layer.rgb:
+        array = drop_opacity(array)
+    shape = array.shape[: layer.ndim]
+    modality = layer.metadata.get(MODALITY_KEY)
+    return Volume(array, grid_of(layer, shape), layer.name, modality if isinstance(modality, str) else None)
+
+
+def spatial_shape(layer: Image) -> tuple[int, ...]:
+    """Voxels along each axis, at full resolution, without colours."""
+    return tuple(map(int, _full_resolution(layer).shape[: layer.ndim]))
+
+
+def _full_resolution(layer: Image) -> Any:
+    return layer.data[0] if layer.multiscale else layer.data

@@ -1,0 +1,86 @@
+"""What the plugin says about what happened, in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import math
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.models.registry import Row
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.base import Prediction
+    from napari_sammed.geometry import Grid
+    from napari_sammed.history import Action, ObjectState
+
+logger = logging.getLogger(__name__)
+
+
+def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Prediction) -> str:
+    """What came back for a prompt or a propagation."""
+    name = "The object" if state is None else state.name
+    if voxels == 0:
+        return f"{name} is empty: nothing was found for this prompt. Try another place, a box or another model."
+    parts = [f"{name}: {size(voxels, grid)}"]
+    if not math.isnan(prediction.score):
+        parts.append(f"score {prediction.score:.2f}")
+    if prediction.slice_scores:
+        parts.append(f"{len(prediction.slice_scores)} slices")
+    if "total" in prediction.seconds:
+        parts.append(f"{prediction.seconds['total']:.1f} s")
+    return ", ".join(parts) + "."
+
+
+def size(voxels: int, grid: Grid) -> str:
+    """Volume or area of an object, for people."""
+    amount = voxels * grid.voxel_volume
+    if grid.ndim == 3:
+        return f"{amount / 1000:.1f} ml" if amount >= 100 else f"{amount:.1f} mm³"
+    return f"{amount / 100:.1f} cm²" if amount >= 1e4 else f"{amount:.0f} mm²"
+
+
+def stepped(action: Action | None, verb: str) -> str:
+    """What undo or redo did."""
+    if action is None:
+        return f"There is nothing to {verb}."
+    what = {
+        "object": "new object",
+        "prompt": "prompt",
+        "propagate": "propagation",
+        "edit": "painting",
+        "clear": "clearing",
+        "rename": "renaming",
+        "delete": "deletion",
+    }[action.do]
+    return f"{'Took back' if verb == 'undo' else 'Did again'}: {what} (object {action.label})."
+
+
+def failure(error: BaseException) -> str | None:
+    """What to say about an error; None for work that was called off. Defects are logged with their traceback."""
+    if isinstance(error, (Cancelled, CancelledError)):
+        return None
+    if isinstance(error, InputError):
+        text = str(error)
+        return text[:1].upper() + text[1:]
+    logger.error("A defect of napari-sammed", exc_info=error)
+    return f"Something went wrong inside napari-sammed ({type(error).__name__}: {error}). The log has the details."
+
+
+def model_note(row: Row) -> str:
+    """What to know of a model before using it."""
+    if row.status == "absent":
+        return f"{row.summary} Its weights ({row.size / 1e6:.0f} MB, {row.licence}) are fetched on first use."
+    return row.summary
+
+
+def model_tooltip(row: Row) -> str:
+    """The facts of a model, a line each."""
+    lines = [row.summary, f"Works on {row.dimensions}; trained on: {row.prompts}."]
+    if row.size:
+        where = "on this machine" if row.path else f"fetched on first use from {row.source}"
+        lines.append(f"Weights: {row.size / 1e6:.1f} MB, licence {row.licence}, {where}.")
+    else:
+        lines.append("Needs no weights.")
+    return "\n".join(lines)

@@ -1,0 +1,368 @@
+"""One image layer being segmented: what the user does to its layers goes to its session, and what the session says
+goes to the layers and the panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+
+from napari_sammed.backend.base import Backend, Prediction
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box
+from napari_sammed.intensity import Window
+from napari_sammed.plugin import messages
+from napari_sammed.plugin.coordinates import hidden_axis
+from napari_sammed.plugin.edits import painted
+from napari_sammed.plugin.gui_thread import Background, GuiThread
+from napari_sammed.plugin.layers import LayerWriter, Mode
+from napari_sammed.plugin.opening import close_session, open_session
+from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
+from napari_sammed.plugin.views.objects import ObjectRow
+from napari_sammed.plugin.views.panel import Panel
+from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
+from napari_sammed.session import Change, Session
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+_POLL = 150  # ms between looks at whether anything still runs
+NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
+
+
+class Segmentation:
+    """The session of one image layer and everything that shows it. All methods belong to the GUI thread.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    image : Image
+    panel : Panel
+    backend : Backend
+    gui : GuiThread
+    background : Background
+    keys : mapping of str to callable
+        Key bindings of the layers.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        panel: Panel,
+        backend: Backend,
+        gui: GuiThread,
+        background: Background,
+        keys: Mapping[str, Callable[[Any], None]],
+    ) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.session: Session | None = None
+        self.writer = LayerWriter(
+            viewer,
+            image,
+            on_prompts=lambda: gui.post(self.collect_prompts),
+            on_paint=lambda: gui.post(self.collect_painting),
+            on_mode=lambda mode: panel.modes.show_mode(mode.value),
+            keys=keys,
+        )
+        self._panel = panel
+        self._gui = gui
+        self._background = background
+        self._closed = False
+        self._cancelled = False
+        self._waiting: list[Callable[[Session], None]] = []
+        self._sizes: dict[int, tuple[MaskPrompt | None, int]] = {}
+        self._last_error = ""
+        self._busy_timer = QTimer(panel)
+        self._busy_timer.setInterval(_POLL)
+        self._busy_timer.timeout.connect(self._watch_busy)
+        panel.status.say(f"Reading {image.name} …")
+        background.run(lambda: open_session(image, backend), self._on_opened)
+
+    def close(self) -> None:
+        """Let go of session and layers; the labels stay with the user."""
+        self._closed = True
+        self._busy_timer.stop()
+        self._panel.status.set_busy(False)
+        self.writer.close()
+        if self.session is not None:
+            session = self.session
+            session.cancel()
+            self._background.run(lambda: close_session(session))
+
+    # ---- what the user wants -------------------------------------------------------------------------------------
+
+    def set_mode(self, mode: Mode) -> None:
+        """Choose the tool."""
+        if mode is not Mode.NAVIGATE and self.viewer.dims.ndisplay == 3:
+            self._panel.status.say(NOT_IN_3D)
+            mode = Mode.NAVIGATE
+        self.writer.set_mode(mode)
+        self._show_prompts()
+
+    def collect_prompts(self) -> None:
+        """Take over what the user did in the prompt layers."""
+        self._show_prompts()
+
+    def collect_painting(self) -> None:
+        """Take over what the user painted or erased in the label layer."""
+        part = None if self._closed or self.session is None else self.writer.painted_part()
+        if part is None:
+            return
+        box, after = part
+        found = painted(self.session.objects, box, self.session.labels(box), after)
+        if found is None:
+            return
+        where, masks = found
+        if masks:
+            self._attempt(lambda session: [session.edit(mask, where, label) for label, mask in masks.items()])
+            self._panel.status.say("Took over what you painted.")
+        else:
+            self._panel.status.say("Paint with the label of one of the objects, or start a new object first.")
+        self.writer.show_labels(where, self.session.labels)
+
+    def new_object(self) -> None:
+        self._when_open(lambda session: session.new_object())
+
+    def choose_object(self, label: int) -> None:
+        self._when_open(lambda session: session.select(label))
+        self._show_current()
+
+    def rename(self, label: int, name: str) -> None:
+        self._when_open(lambda session: session.rename(label, name or f"Object {label}"))
+
+    def delete(self, label: int) -> None:
+        self._when_open(lambda session: session.delete(label))
+
+    def clear(self) -> None:
+        self._when_open(lambda session: session.clear())
+
+    def undo(self) -> None:
+        self._when_open(lambda session: self._step(session.undo, "undo"))
+
+    def redo(self) -> None:
+        self._when_open(lambda session: self._step(session.redo, "redo"))
+
+    def propagate(self) -> None:
+        """Carry the current object through the stack, with the chosen model if that one looks at slices."""
+
+        def start(session: Session) -> None:
+            chosen = self._panel.image_section.model.key
+            planar = chosen != AUTO and 2 in session.backend.card(chosen).dimensions
+            session.window = self._window(session)
+            self._expect(session.propagate(model=chosen if planar else None, progress=self._progress))
+
+        self._when_open(start)
+
+    def retry(self) -> None:
+        """Ask for the prompts that have no answer yet."""
+        self._when_open(lambda session: [self._expect(future) for future in session.resume(self._progress)])
+
+    def cancel(self) -> None:
+        """Stop what is running."""
+        self._cancelled = True
+        self._when_open(lambda session: session.cancel())
+
+    def save(self, path: Path) -> None:
+        """Write all objects to a file."""
+
+        def done(future: Future[None]) -> None:
+            text = None if future.exception() is None else messages.failure(future.exception())
+            self._panel.status.say(text or f"Saved to {path}.")
+
+        self._when_open(lambda session: self._background.run(lambda: session.save(path), done))
+
+    # ---- what the session says -----------------------------------------------------------------------------------
+
+    def _on_opened(self, future: Future[Session]) -> None:
+        if self._closed:
+            if future.exception() is None:
+                session = future.result()
+                self._background.run(lambda: close_session(session))
+            return
+        if future.exception() is not None:
+            self._panel.set_usable(False)
+            self._panel.status.say(messages.failure(future.exception()) or "")
+            return
+        session = self.session = future.result()
+        session.on_change(lambda change: self._gui.post(self._on_change, change))
+        count = len(session.objects)
+        self._panel.status.say(
+            f"{self.image.name} is ready: choose Point or Box and mark the object."
+            if count == 0
+            else f"Continued where you left off: {count} object{'s' * (count > 1)}. Delete what you no longer want."
+        )
+        if count:
+            self.writer.show_labels(None, session.labels)
+        waiting, self._waiting = self._waiting, []
+        for action in waiting:
+            self._attempt(action)
+        self._show_current()
+
+    def _on_change(self, change: Change) -> None:
+        if self._closed or self.session is None:
+            return
+        if change.box is not None:
+            self.writer.show_labels(change.box, self.session.labels)
+        self._show_current()
+        self._watch_busy()
+
+    def _on_answer(self, future: Future[Prediction], label: int) -> None:
+        if self._closed or self.session is None:
+            return
+        self._watch_busy()
+        error = CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            prediction = future.result()
+            state = self.session.objects.get(label)
+            text = messages.answered(state, self._size(label), self.session.image.grid, prediction)
+            self._panel.status.say(text, " ".join(prediction.reductions))
+            self._last_error = ""
+            return
+        text = messages.failure(error)
+        if text is not None:
+            self._panel.status.say(text, retry=True)
+            if text != self._last_error:
+                self._last_error = text
+                _notify(text)
+        elif self._cancelled:
+            self._cancelled = False
+            self._panel.status.say(
+                "Cancelled. The prompts stay; the next one is answered together with them.", retry=True
+            )
+
+    def _on_progress(self, text: str, fraction: float) -> None:
+        if not self._closed and self.session is not None and self.session.busy:
+            self._panel.status.set_progress(f"{text[:1].upper()}{text[1:]} …", fraction)
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _take_prompts(self, session: Session) -> None:
+        added, altered = self.writer.changes(self._panel.slices.span)
+        for number, prompt in altered.items():
+            self._alter(session, number, prompt)
+        for prompt in added:
+            self._add(session, prompt)
+
+    def _add(self, session: Session, prompt: Prompt) -> None:
+        session.model = self._panel.image_section.model.key or AUTO
+        session.window = self._window(session)
+        axis = hidden_axis(self.viewer.dims, self.image.ndim)
+        self._expect(session.add(prompt, axis=axis, progress=self._progress))
+
+    def _alter(self, session: Session, number: int, prompt: Prompt | None) -> None:
+        """Move, flip or delete a prompt that the user changed in its layer: the last one only."""
+        prompts = self._prompts()
+        last = session.history.done[-1]
+        if last.do != "prompt" or last.label != session.current or number != len(prompts) - 1:
+            raise InputError("Only the last prompt can be moved or deleted: use Undo to go further back.")
+        session.undo()
+        if prompt is not None:
+            self._add(session, _as_thick(prompt, last.prompt))
+
+    def _window(self, session: Session) -> Window:
+        chooser = self._panel.image_section.window_
+        if chooser.key in ("", AUTO):
+            return Window.auto(session.image)
+        if chooser.key == DISPLAYED:
+            return Window.displayed(*map(float, self.image.contrast_limits))
+        return Window.custom(*chooser.custom) if chooser.key == CUSTOM else Window.preset(chooser.key)
+
+    def _step(self, step: Callable[[], Any], verb: str) -> None:
+        self._panel.status.say(messages.stepped(step(), verb))
+
+    def _expect(self, future: Future[Prediction]) -> None:
+        """Wait, without waiting, for an answer about the current object."""
+        label = self.session.current
+        self._cancelled = False
+        self._panel.status.set_busy(True)
+        self._busy_timer.start()
+        future.add_done_callback(lambda done: self._gui.post(self._on_answer, done, label))
+
+    def _progress(self, text: str, fraction: float) -> None:
+        """For the session; called on its threads."""
+        self._gui.post(self._on_progress, text, fraction)
+
+    def _watch_busy(self) -> None:
+        busy = self.session is not None and self.session.busy
+        self._panel.status.set_busy(busy)
+        if busy:
+            self._busy_timer.start()
+        else:
+            self._busy_timer.stop()
+
+    def _when_open(self, action: Callable[[Session], Any]) -> None:
+        """Do it now, or when the session has been opened."""
+        if self.session is None:
+            self._waiting.append(action)
+        else:
+            self._attempt(action)
+
+    def _attempt(self, action: Callable[[Session], Any]) -> None:
+        """Do something that may be refused; the refusal is shown."""
+        try:
+            action(self.session)
+        except InputError as error:
+            self._panel.status.say(messages.failure(error) or "")
+
+    def _prompts(self) -> Prompts:
+        state = None if self.session is None else self.session.objects.get(self.session.current)
+        return Prompts() if state is None else state.prompts
+
+    def _show_prompts(self) -> None:
+        """Make the prompt layers show what the session says; what the user did in them meanwhile is taken over first.
+
+        Whatever was drawn before the session was open waits in the layers until it is.
+        """
+        if self.session is None or self._closed:
+            return
+        if self.viewer.dims.ndisplay == 2:
+            self._attempt(self._take_prompts)
+        elif any(self.writer.changes()):
+            self._panel.status.say(NOT_IN_3D)
+        self.writer.show_prompts(self._prompts())
+
+    def _show_current(self) -> None:
+        session = self.session
+        if session is None:
+            return
+        rows = [
+            ObjectRow(
+                label, state.name, messages.size(self._size(label), session.image.grid), self.writer.colour(label)
+            )
+            for label, state in session.objects.items()
+        ]
+        self._panel.objects.set_objects(rows, session.current)
+        if session.current is not None:
+            self.writer.select_label(session.current)
+        self._show_prompts()
+
+    def _size(self, label: int) -> int:
+        """Voxels of an object; counted once for each mask."""
+        state = self.session.objects.get(label)
+        mask = None if state is None else state.mask
+        known = self._sizes.get(label)
+        if known is None or known[0] is not mask:
+            known = self._sizes[label] = (mask, 0 if mask is None else int(mask.mask.sum()))
+        return known[1]
+
+
+def _as_thick(prompt: Prompt, old: Prompt | None) -> Prompt:
+    """A changed rectangle of a box across slices, with the slices of the box."""
+    if not isinstance(prompt, Box) or not isinstance(old, Box) or prompt.ndim == 2:
+        return prompt
+    axis = prompt.thin_axes[0] if prompt.thin_axes else 0
+    low, high = list(prompt.low), list(prompt.high)
+    low[axis], high[axis] = old.low[axis], old.high[axis]
+    return Box(tuple(low), tuple(high))
+
+
+def _notify(text: str) -> None:
+    from napari.utils.notifications import show_error
+
+    show_error(text)

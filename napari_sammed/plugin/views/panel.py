@@ -1,0 +1,108 @@
+"""All views in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QFrame, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_sammed.plugin.views.choosers import ImageSection
+from napari_sammed.plugin.views.objects import ObjectList
+from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
+from napari_sammed.plugin.views.status import StatusView
+
+ACTIONS = {
+    "undo": ("Undo", "Take the last action back, as far back as you like"),
+    "redo": ("Redo", "Do again what was taken back last"),
+    "propagate": ("Propagate", "Carry the object from its slice through the volume, both ways"),
+    "clear": ("Clear", "Remove the object's prompts and mask; undo brings them back"),
+    "save": ("Save…", "Write all objects as a label image on the image's own grid"),
+}
+FILE_TYPES = (
+    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
+)
+
+
+class Panel(QWidget):
+    """The column of the dock widget.
+
+    Signals
+    -------
+    wanted : str
+        A key of `ACTIONS` other than "save".
+    save_wanted : Path
+        File that the user picked.
+    """
+
+    wanted = Signal(str)
+    save_wanted = Signal(Path)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.image_section = ImageSection(self)
+        self.modes = ModeButtons(self)
+        self.slices = SliceRange(self)
+        self.objects = ObjectList(self)
+        self.status = StatusView(self)
+        self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
+        self.suggested_file = Path("objects.nii.gz")
+        grid = QGridLayout()
+        for position, (name, button) in enumerate(self.actions_.items()):
+            button.setToolTip(ACTIONS[name][1])
+            button.setObjectName(f"action-{name}")
+            button.clicked.connect(lambda _, name=name: self._on_action(name))
+            row, column = divmod(position, 2)
+            grid.addWidget(button, row, column, 1, 2 if name == "save" else 1)
+        layout = QVBoxLayout(self)
+        layout.setSpacing(6)
+        for title, widgets in (
+            ("Image", (self.image_section,)),
+            ("Prompt", (self.modes, self.slices)),
+            ("Objects", (self.objects,)),
+        ):
+            layout.addWidget(_heading(title))
+            for widget in widgets:
+                layout.addWidget(widget)
+        layout.addLayout(grid)
+        layout.addWidget(_line())
+        layout.addWidget(self.status)
+        layout.addStretch(1)
+        self.slices.set_limits(None)
+        self.set_usable(False)
+
+    def set_usable(self, usable: bool, *, stack: bool = False) -> None:
+        """Enable everything that needs an image, and propagation for volumes."""
+        for widget in (self.modes, self.slices, self.objects, *self.actions_.values()):
+            widget.setEnabled(usable)
+        self.actions_["propagate"].setEnabled(usable and stack)
+
+    def set_keys(self, keys: Mapping[str, str]) -> None:
+        """Name shortcuts (action or mode -> key) in the tooltips."""
+        self.modes.set_keys({name: key for name, key in keys.items() if name in self.modes.buttons})
+        for name, key in keys.items():
+            if name in self.actions_:
+                self.actions_[name].setToolTip(f"{ACTIONS[name][1]} (key {key})")
+        if "new" in keys:
+            self.objects.new_button.setToolTip(f"The next prompts belong to another object (key {keys['new']})")
+
+    def _on_action(self, name: str) -> None:
+        if name != "save":
+            self.wanted.emit(name)
+            return
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save all objects", str(self.suggested_file), FILE_TYPES)
+        if chosen:
+            self.save_wanted.emit(Path(chosen))
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold;")
+    return label
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    return line

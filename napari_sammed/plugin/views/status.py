@@ -1,0 +1,78 @@
+"""What is going on: a sentence, remarks that stay, progress and a way to stop it."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+_STEPS = 1000
+
+
+class StatusView(QWidget):
+    """Messages and progress.
+
+    Signals
+    -------
+    cancelled
+        The user wants everything that is running to stop.
+    retried
+        The user wants prompts without an answer to be asked again.
+    """
+
+    cancelled = Signal()
+    retried = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.message, self.remark, self.warning = QLabel(self), QLabel(self), QLabel(self)
+        for label, name in ((self.message, "message"), (self.remark, "remark"), (self.warning, "warning")):
+            label.setWordWrap(True)
+            label.setObjectName(name)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.warning.setStyleSheet("color: #ffb300;")
+        self.remark.setStyleSheet("font-style: italic;")
+        self.bar = QProgressBar(self)
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(10)
+        self.cancel_button = QPushButton("Cancel", self)
+        self.cancel_button.setToolTip("Stop what is running; the prompts stay")
+        self.retry_button = QPushButton("Try again", self)
+        self.retry_button.setToolTip("Ask again for the prompts that have no answer yet")
+        row = QHBoxLayout()
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        for widget in (self.message, self.remark, self.warning, self.retry_button):
+            layout.addWidget(widget)
+        self.cancel_button.clicked.connect(lambda: self.cancelled.emit())
+        self.retry_button.clicked.connect(lambda: self.retried.emit())
+        self.set_busy(False)
+        self.say("")
+        self.warn("")
+
+    def say(self, message: str, remark: str = "", *, retry: bool = False) -> None:
+        """Show a sentence, a remark below it, and whether asking again makes sense."""
+        self.message.setText(message)
+        self.remark.setText(remark)
+        self.remark.setVisible(bool(remark))
+        self.retry_button.setVisible(retry)
+
+    def warn(self, warning: str) -> None:
+        """Show a warning that stays until it is replaced; empty takes it away."""
+        self.warning.setText(warning)
+        self.warning.setVisible(bool(warning))
+
+    def set_busy(self, busy: bool) -> None:
+        """Show or hide progress and the cancel button."""
+        self.bar.setVisible(busy)
+        self.cancel_button.setVisible(busy)
+        if not busy:
+            self.bar.setRange(0, 0)
+
+    def set_progress(self, text: str, fraction: float) -> None:
+        """Say what is being done and how far it is; a fraction of 0 means that nobody knows yet."""
+        self.message.setText(text)
+        self.bar.setRange(0, _STEPS if fraction > 0 else 0)
+        self.bar.setValue(round(_STEPS * min(fraction, 1.0)))

@@ -1,0 +1,164 @@
+"""A real viewer with the plugin in it, and hands to work it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.plugin.journals import FOLDER_VARIABLE
+from napari_sammed.plugin.views.choosers import Choice
+from napari_sammed.plugin.widget import SegmentWidget
+from tests.thresholder import Thresholder
+
+
+@pytest.fixture(autouse=True)
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Journals of a test go to a folder of its own."""
+    folder = tmp_path / "sessions"
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def backend() -> Iterator[LocalBackend]:
+    """The real backend with models that need no weights."""
+    backend = LocalBackend(models={"thresholder": Thresholder(), "planar": Thresholder(planar=True)})
+    yield backend
+    backend.shutdown()
+
+
+@pytest.fixture
+def open_plugin(make_napari_viewer, backend, qtbot) -> Iterator[Callable[..., Hands]]:
+    """Open a viewer with a layer and the plugin; the model is the one that thresholds."""
+    opened: list[Hands] = []
+
+    def open_(array: np.ndarray | None = None, *, show: bool = False, model: str = "thresholder", **layer) -> Hands:
+        viewer = make_napari_viewer(show=show)
+        if array is not None:
+            viewer.add_image(array, **layer)
+        widget = SegmentWidget(viewer, backend)
+        dock = viewer.window.add_dock_widget(widget, name="SAMMed")
+        hands = Hands(viewer, widget, qtbot)
+        opened.append(hands)
+        choices = [Choice("thresholder", "Thresholder"), Choice("planar", "Planar")]
+        widget.panel.image_section.model.set_models(choices, {})
+        widget.panel.image_section.model.box.set_key(model)
+        if array is not None:
+            hands.settle()
+        if show:
+            dock.raise_()
+            viewer.reset_view()
+            QApplication.processEvents()
+        return hands
+
+    yield open_
+    for hands in opened:
+        hands.widget.coordinator.close(wait=True)
+
+
+class Hands:
+    """What a user can do, in image indices instead of screen positions."""
+
+    def __init__(self, viewer, widget: SegmentWidget, qtbot) -> None:
+        self.viewer = viewer
+        self.widget = widget
+        self.panel = widget.panel
+        self.qtbot = qtbot
+
+    @property
+    def segmentation(self):
+        return self.widget.coordinator.current
+
+    @property
+    def session(self):
+        return self.segmentation.session
+
+    @property
+    def writer(self):
+        return self.segmentation.writer
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.writer.labels.data
+
+    @property
+    def message(self) -> str:
+        return self.panel.status.message.text()
+
+    def settle(self, seconds: float = 10) -> None:
+        """Wait until the session is open, nothing runs and everything posted has been done."""
+
+        def quiet() -> bool:
+            current = self.segmentation
+            return current is None or not self.panel.isEnabled() or (
+                current.session is not None and not current.session.busy
+            )
+
+        self.qtbot.wait(10)
+        self.qtbot.waitUntil(quiet, timeout=round(1000 * seconds))
+        self.qtbot.wait(30)
+
+    def press(self, button) -> None:
+        self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    def mode(self, mode: str) -> None:
+        self.press(self.panel.modes.buttons[mode])
+
+    def act(self, name: str) -> None:
+        self.press(self.panel.actions_[name])
+        self.settle()
+
+    @property
+    def canvas(self):
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def position(self, index: Sequence[float]) -> QPoint:
+        """Where on the canvas a voxel of the image is seen."""
+        image = self.segmentation.image
+        shown = list(self.viewer.dims.displayed)
+        world = np.array(image.data_to_world(index))[shown]
+        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
+        row, column = (world - np.array(self.viewer.camera.center)[-2:]) * self.viewer.camera.zoom + middle
+        return QPoint(round(column), round(row))
+
+    def look_at(self, index: Sequence[float]) -> None:
+        """Show the slice that a voxel lies in."""
+        world = self.segmentation.image.data_to_world(index)
+        for axis in self.viewer.dims.not_displayed:
+            self.viewer.dims.set_point(axis, world[axis])
+        QApplication.processEvents()
+
+    def click(self, index: Sequence[float]) -> None:
+        """A click on the canvas."""
+        self.look_at(index)
+        place = self.position(index)
+        QTest.mouseMove(self.canvas, place)
+        QApplication.processEvents()
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+        self.settle()
+
+    def drag(self, start: Sequence[float], stop: Sequence[float]) -> None:
+        """Press at one voxel, move, and release at another."""
+        self.look_at(start)
+        none, left = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
+        places = [self.position(start + (np.array(stop) - start) * t) for t in (0.0, 0.5, 1.0)]
+        QTest.mouseMove(self.canvas, places[0])
+        QTest.mousePress(self.canvas, left, none, places[0])
+        QApplication.processEvents()
+        for place in places[1:]:
+            QTest.mouseMove(self.canvas, place)
+            QApplication.processEvents()
+        QTest.mouseRelease(self.canvas, left, none, places[-1])
+        self.settle()
+
+    def key(self, key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+        """A key on the canvas."""
+        QTest.keyClick(self.canvas, key, modifier)
+        self.settle()
