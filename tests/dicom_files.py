@@ -34,6 +34,7 @@ def write_slice(
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
     data.SeriesInstanceUID, data.StudyInstanceUID, data.FrameOfReferenceUID = series, series + ".1", series + ".2"
+    data.SpecificCharacterSet = "ISO_IR 100"
     data.Modality, data.SeriesDescription, data.InstanceNumber = modality, description, number
     colour = pixels.ndim == 3 and pixels.shape[-1] == 3
     data.SamplesPerPixel = 3 if colour else 1

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -187,6 +188,15 @@ def unprivileged() -> Iterator[None]:
     finally:
         if root:
             os.seteuid(0)
+
+
+def test_files_without_images_are_passed_over(tmp_path: Path) -> None:
+    write_series(tmp_path, NOISE.astype(np.uint16), np.arange(6.0))
+    report = pydicom.dcmread(tmp_path / "1_0001.dcm")
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    del report.PixelData, report.Rows, report.Columns
+    report.save_as(tmp_path / "report.dcm")
+    assert read_volume(tmp_path).grid.shape == SHAPE
 
 
 def test_no_permission_to_read(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

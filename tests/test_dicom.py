@@ -55,6 +55,15 @@ def test_several_series_are_listed_and_chosen(tmp_path: Path) -> None:
             read_volume(tmp_path, series=choice)
 
 
+def test_descriptions_in_another_character_set(tmp_path: Path) -> None:
+    write_series(tmp_path, STORED, PLACES, description="Sch\u00e4del")
+    write_series(tmp_path, STORED, PLACES, description="Becken", series=SECOND)
+    with pytest.raises(InputError, match=r"1 = CT 'Sch.+del'") as error:
+        read_volume(tmp_path)
+    assert str(error.value).encode("utf-8")
+    assert read_volume(tmp_path, series="1").grid.shape[0] == 6
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_oblique_series_lie_where_simpleitk_has_them(tmp_path: Path, seed: int) -> None:
     axes = rotation(np.random.default_rng(seed))

@@ -16,7 +16,7 @@ __all__ = ["read"]
 def read(path: Path, *, frame: int | None = None, series: str | None = None) -> RawImage:
     """Read any supported file or DICOM folder; see `napari_sammed.volume.read_volume`."""
     # inside, so that importing the package does not load SimpleITK and Pillow
-    from napari_sammed.formats import dicom, itk, nifti, pictures
+    from napari_sammed.formats import dicom, dicom_headers, itk, nifti, pictures
 
     name = path.name.lower()
     try:
@@ -28,7 +28,7 @@ def read(path: Path, *, frame: int | None = None, series: str | None = None) -> 
             return nifti.read_nifti(path, frame)
         if name.endswith(pictures.SUFFIXES):
             return pictures.read_picture(path, frame)
-        if dicom.is_dicom(path):
+        if dicom_headers.is_dicom(path):
             return dicom.read_dicom(path, frame, series)
         return itk.read_itk(path, frame)
     except FileNotFoundError:

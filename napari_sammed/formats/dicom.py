@@ -14,51 +14,19 @@ One file of several frames is a stack of them. The result always has three axes,
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import RawImage, choose_frame, drop_opacity, naming, place, quiet, warn
+from napari_sammed.formats.dicom_headers import Slice, choose_series, read_header, scan
 from napari_sammed.geometry import Grid
 
-_SERIES, _DESCRIPTION, _MODALITY, _NUMBER = "0020|000e", "0008|103e", "0008|0060", "0020|0013"
-_POSITION, _DISTANCE, _THICKNESS = "0020|0032", "0018|0088", "0018|0050"
-_STORAGE = "1.2.840.10008.5.1.4.1.1."  # root of the storage classes
-_NO_IMAGES = ("9.", "11.", "66", "67", "68", "88.", "104.", "481.3", "481.4", "481.5", "481.8", "481.9")
 _EVEN = 0.1  # how far, in slice distances, a slice may lie from its regular place
 _SAME = 0.01  # mm within which two slices are at the same place
 _TILT = 0.1  # pixels by which a stack may lean before it counts as tilted
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """What the header of one file says; directions and spacings in the order x, y, z."""
-
-    path: Path
-    series: str
-    description: str
-    modality: str | None
-    number: int
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    origin: np.ndarray
-    direction: np.ndarray
-    placed: bool
-    distance: float | None
-
-    @property
-    def frames(self) -> int:
-        return self.size[2]
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says of itself that it is DICOM."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima")
 
 
 def read_dicom(path: Path, frame: int | None = None, series: str | None = None) -> RawImage:
@@ -70,13 +38,13 @@ def read_dicom(path: Path, frame: int | None = None, series: str | None = None) 
         If there is no DICOM, if there are several series and none was chosen, or if the slices make no volume.
     """
     if path.is_dir():
-        slices = _choose_series(_scan(path), series, path)
+        slices = choose_series(scan(path), series, path)
     else:
-        own = _header(path)
+        own = read_header(path)
         if own is None:
             raise InputError(f"{path} cannot be read as DICOM: it is damaged, incomplete or holds no image.")
         alone = own.frames > 1 or not own.series
-        slices = [own] if alone else [s for s in _scan(path.parent) if s.series == own.series]
+        slices = [own] if alone else [s for s in scan(path.parent) if s.series == own.series]
     with naming(path):
         if len(slices) == 1:
             return _single(slices[0], frame, path)
@@ -84,99 +52,7 @@ def read_dicom(path: Path, frame: int | None = None, series: str | None = None) 
         return _stack(slices, frame, path)
 
 
-def _scan(folder: Path) -> list[_Slice]:
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    slices = []
-    for file in files:
-        if is_dicom(file):
-            header = _header(file)
-            if header is not None:
-                slices.append(header)
-            elif _claims_to_be_an_image(file):  # left out, it would pass for a missing slice
-                raise InputError(
-                    f"{file} is damaged, incomplete, or compressed in an unknown way: fetch it again, "
-                    "or move it out of the folder if it belongs to another series."
-                )
-    if not slices:
-        raise InputError(f"The folder {folder} holds no DICOM images.")
-    return slices
-
-
-def _claims_to_be_an_image(path: Path) -> bool:
-    """Whether the file's preamble names a storage class of images, not of reports, plans, structures or directories."""
-    with path.open("rb") as file:
-        start = file.read(1024)
-    found = re.search(rb"\x02\x00\x02\x00UI..(" + re.escape(_STORAGE.encode()) + rb"[0-9.]+)", start, re.DOTALL)
-    return found is not None and not found[1].decode()[len(_STORAGE) :].startswith(_NO_IMAGES)
-
-
-def _header(path: Path) -> _Slice | None:
-    """What a file says, or None if it holds no image."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        with quiet():
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    keys = set(reader.GetMetaDataKeys())
-
-    def tag(key: str) -> str:
-        text = reader.GetMetaData(key) if key in keys else ""
-        return text.encode("utf-8", "replace").decode("utf-8").strip(" \0")
-
-    numbers = [_number(tag(key)) for key in (_NUMBER, _DISTANCE, _THICKNESS)]
-    return _Slice(
-        path=path,
-        series=tag(_SERIES),
-        description=tag(_DESCRIPTION),
-        modality=tag(_MODALITY) or None,
-        number=int(numbers[0] or 0),
-        size=reader.GetSize(),
-        spacing=reader.GetSpacing(),
-        origin=np.array(reader.GetOrigin()),
-        direction=np.reshape(reader.GetDirection(), (3, 3)),
-        placed=_POSITION in keys,
-        distance=numbers[1] or numbers[2],
-    )
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _choose_series(slices: list[_Slice], wanted: str | None, folder: Path) -> list[_Slice]:
-    groups: dict[str, list[_Slice]] = {}
-    for item in slices:
-        groups.setdefault(item.series, []).append(item)
-    if wanted is None:
-        if len(groups) == 1:
-            return slices
-        raise InputError(
-            f"{folder} holds several DICOM series, choose one with the option 'series': {_listing(groups)}."
-        )
-    found = [uid for number, uid in enumerate(groups, 1) if wanted == str(number)]
-    found = found or [uid for uid in groups if uid == wanted] or [uid for uid in groups if uid.startswith(wanted)]
-    if len(found) != 1:
-        few = "no series" if not found else "more than one series"
-        raise InputError(f"{folder} holds {few} {wanted!r}; there are: {_listing(groups)}.")
-    return groups[found[0]]
-
-
-def _listing(groups: dict[str, list[_Slice]]) -> str:
-    return "; ".join(
-        f"{number} = {group[0].modality or 'unknown'} {group[0].description!r}, {len(group)} files ({uid})"
-        for number, (uid, group) in enumerate(groups.items(), 1)
-    )
-
-
-def _check_alike(slices: list[_Slice], path: Path) -> None:
+def _check_alike(slices: list[Slice], path: Path) -> None:
     first = slices[0]
     for item in slices[1:]:
         if item.frames > 1 or first.frames > 1:
@@ -194,13 +70,13 @@ def _check_alike(slices: list[_Slice], path: Path) -> None:
             )
 
 
-def _single(item: _Slice, frame: int | None, path: Path) -> RawImage:
+def _single(item: Slice, frame: int | None, path: Path) -> RawImage:
     choose_frame(frame, 1, path)
     array = _pixels(item)
     return RawImage(array, Grid.from_itk(item.size, item.spacing, item.origin, item.direction.ravel()), item.modality)
 
 
-def _stack(slices: list[_Slice], frame: int | None, path: Path) -> RawImage:
+def _stack(slices: list[Slice], frame: int | None, path: Path) -> RawImage:
     """Sort, choose the frame, find the slice distance, fill what is missing."""
     first = slices[0]
     if not all(item.placed for item in slices):
@@ -213,7 +89,7 @@ def _stack(slices: list[_Slice], frame: int | None, path: Path) -> RawImage:
 
     normal = first.direction[:, 2]
     slices = sorted(slices, key=lambda item: (float(item.origin @ normal), item.number))
-    groups: list[list[_Slice]] = []
+    groups: list[list[Slice]] = []
     for item in slices:
         if groups and abs((item.origin - groups[-1][0].origin) @ normal) < _SAME:
             groups[-1].append(item)
@@ -273,7 +149,7 @@ def _places(depths: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _check_straight(
-    slices: Sequence[_Slice], origins: np.ndarray, places: np.ndarray, step: np.ndarray, path: Path
+    slices: Sequence[Slice], origins: np.ndarray, places: np.ndarray, step: np.ndarray, path: Path
 ) -> None:
     """Refuse stacks whose slices wander sideways; a steady lean (gantry tilt) passes."""
     normal = slices[0].direction[:, 2]
@@ -301,7 +177,7 @@ def _fill(images: list[np.ndarray], places: np.ndarray, path: Path) -> np.ndarra
     return stack
 
 
-def _pixels(item: _Slice) -> np.ndarray:
+def _pixels(item: Slice) -> np.ndarray:
     """Voxels of a file in its own units (Hounsfield for CT), (frames, y, x) or (frames, y, x, 3)."""
     import SimpleITK as sitk
 
