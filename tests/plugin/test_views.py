@@ -1,0 +1,153 @@
+"""Each view alone: it shows what it is told and emits what the user wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from napari_sammed.intensity import Window
+from napari_sammed.plugin.views.choosers import Choice, Chooser, ModelChooser, WindowChooser
+from napari_sammed.plugin.views.objects import ObjectList, ObjectRow
+from napari_sammed.plugin.views.panel import Panel
+from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
+from napari_sammed.plugin.views.status import StatusView
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def shown(qtbot):
+    def show(widget):
+        qtbot.addWidget(widget)
+        widget.show()
+        return widget
+
+    return show
+
+
+def heard(signal) -> list:
+    values: list = []
+    signal.connect(lambda *v: values.append(v[0] if len(v) == 1 else v))
+    return values
+
+
+def test_a_chooser_keeps_its_choice_and_reports_only_the_user(shown, qtbot):
+    chooser = shown(Chooser("Nothing yet"))
+    said = heard(chooser.chosen)
+    assert chooser.key == "" and not chooser.isEnabled() and chooser.currentText() == "Nothing yet"
+    chooser.set_choices([Choice("a", "A", "first"), Choice("b", "B", "second")])
+    chooser.set_key("b")
+    chooser.set_choices([Choice("b", "Renamed", "second"), Choice("c", "C")])
+    assert chooser.key == "b" and chooser.toolTip() == "second" and not said
+    qtbot.keyClick(chooser, Qt.Key.Key_Down)
+    assert said == ["c"]
+
+
+def test_the_note_of_a_model_goes_with_it(shown, qtbot):
+    chooser = shown(ModelChooser())
+    chooser.set_models([Choice("auto", "Auto"), Choice("big", "Big")], {"big": "2 GB are fetched on first use."})
+    assert not chooser.note.isVisible()
+    qtbot.keyClick(chooser.box, Qt.Key.Key_Down)
+    assert chooser.note.isVisible() and "2 GB" in chooser.note.text()
+
+
+def test_windows_offer_presets_and_free_values(shown, qtbot):
+    chooser = shown(WindowChooser())
+    chooser.set_presets(Window.presets())
+    said = heard(chooser.chosen)
+    keys = [chooser.box.itemData(i) for i in range(chooser.box.count())]
+    assert keys == ["auto", *Window.presets(), "displayed", "custom"]
+    assert not chooser.custom_row.isVisible()
+    chooser.box.set_key("displayed")
+    qtbot.keyClick(chooser.box, Qt.Key.Key_Down)
+    assert said == ["custom"] and chooser.custom_row.isVisible()
+    chooser.level.setValue(-200)
+    assert Window.custom(*chooser.custom) == Window.custom(-200, 400)
+
+
+def test_one_mode_is_on(shown, qtbot):
+    modes = shown(ModeButtons())
+    said = heard(modes.chosen)
+    for mode in ("positive", "negative", "box", "navigate"):
+        qtbot.mouseClick(modes.buttons[mode], LEFT)
+        assert [m for m, b in modes.buttons.items() if b.isChecked()] == [mode]
+    modes.show_mode("box")
+    assert said == ["positive", "negative", "box", "navigate"]
+    modes.set_keys({"positive": "W"})
+    assert "key W" in modes.buttons["positive"].toolTip()
+
+
+def test_a_slice_range_is_ordered_and_optional(shown, qtbot):
+    slices = shown(SliceRange())
+    slices.set_limits(30, 12)
+    assert slices.span is None and not slices.first.isVisible()
+    slices.across.setChecked(True)
+    assert slices.first.isVisible() and slices.span == (12, 12)
+    said = heard(slices.here)
+    qtbot.mouseClick(slices.first_here, LEFT)
+    qtbot.mouseClick(slices.last_here, LEFT)
+    assert said == ["first", "last"]
+    slices.set_slice("last", 20)
+    slices.set_slice("first", 25)
+    assert slices.span == (25, 25)
+    slices.set_limits(None)
+    assert not slices.isVisible() and slices.span is None
+
+
+def test_the_object_list_selects_renames_and_deletes(shown, qtbot):
+    objects = shown(ObjectList())
+    rows = [ObjectRow(1, "Liver", "1.4 l", (1, 0, 0, 1)), ObjectRow(4, "Spleen", "0.2 l", (0, 1, 0, 1))]
+    chosen, renamed, deleted = heard(objects.chosen), heard(objects.renamed), heard(objects.deleted)
+    objects.set_objects(rows, 4)
+    assert objects.current == 4 and not chosen and not renamed
+    objects.table.selectRow(0)
+    assert chosen == [1]
+    objects.table.item(0, 0).setText(" Liver, left lobe ")
+    assert renamed == [(1, "Liver, left lobe")]
+    qtbot.mouseClick(objects.delete_button, LEFT)
+    assert deleted == [1]
+    assert not objects.table.item(0, 1).flags() & Qt.ItemFlag.ItemIsEditable
+    objects.set_objects([], None)
+    assert objects.current is None and not objects.delete_button.isEnabled()
+
+
+def test_status_shows_progress_only_while_busy(shown, qtbot):
+    status = shown(StatusView())
+    assert not status.bar.isVisible() and not status.retry_button.isVisible()
+    status.set_busy(True)
+    status.set_progress("Encoding", 0.0)
+    assert status.bar.maximum() == 0, "unknown"
+    status.set_progress("Slice 5", 0.5)
+    assert status.bar.value() * 2 == status.bar.maximum() > 0
+    cancelled, retried = heard(status.cancelled), heard(status.retried)
+    qtbot.mouseClick(status.cancel_button, LEFT)
+    status.set_busy(False)
+    status.say("It failed.", "A remark.", retry=True)
+    qtbot.mouseClick(status.retry_button, LEFT)
+    assert (len(cancelled), len(retried)) == (1, 1)
+    status.warn("This stays.")
+    status.say("Next.")
+    assert status.warning.isVisible() and not status.remark.isVisible() and not status.retry_button.isVisible()
+
+
+def test_saving_asks_for_a_file(shown, qtbot, monkeypatch):
+    panel = shown(Panel())
+    panel.set_usable(True)
+    wanted, saved = heard(panel.wanted), heard(panel.save_wanted)
+    panel.suggested_file = Path("/data/scan_objects.nii.gz")
+    asked = []
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: (asked.append(a[2]) or "/tmp/x.nrrd", ""))
+    qtbot.mouseClick(panel.actions_["save"], LEFT)
+    assert saved == [Path("/tmp/x.nrrd")] and asked == ["/data/scan_objects.nii.gz"] and not wanted
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *a: ("", ""))
+    qtbot.mouseClick(panel.actions_["save"], LEFT)
+    assert len(saved) == 1
+    for name in ("undo", "redo", "clear"):
+        qtbot.mouseClick(panel.actions_[name], LEFT)
+    assert wanted == ["undo", "redo", "clear"]
+    assert not panel.actions_["propagate"].isEnabled(), "flat images have no slices"
+    panel.set_usable(True, stack=True)
+    assert panel.actions_["propagate"].isEnabled()
