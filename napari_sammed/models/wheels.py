@@ -205,9 +205,10 @@ def _report(folder: Path, log: Path, progress: Progress | None) -> None:
     if progress is None:
         return
     done = 0
-    for path in folder.rglob("*.whl"):
-        with contextlib.suppress(OSError):  # pip moves its files about
-            done = max(done, path.stat().st_size)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # pip moves its files about
+                done = max(done, os.path.getsize(os.path.join(parent, name)) if name.endswith(".whl") else 0)
     announced = re.search(r"\(([\d.]+) (kB|MB|GB)\)", log.read_text(errors="replace"))
     if announced is None:
         progress(done, None)
@@ -229,6 +230,7 @@ _NETWORK_SIGNS = (
     "Temporary failure in name resolution",
     "getaddrinfo failed",
 )
+_BREAK_SIGNS = ("IncompleteRead", "incomplete-download", "is invalid")  # the last is old pip's word for half a wheel
 
 
 def _no_pip(project: str, version: str) -> str:
@@ -243,8 +245,11 @@ def _pip_complaint(project: str, version: str, log: str) -> str:
         return _no_pip(project, version)
     if any(sign in log for sign in _NETWORK_SIGNS):
         return f"no network: pip cannot reach the package index to fetch {wanted}"
+    if any(sign in log for sign in _BREAK_SIGNS):
+        return f"the download of {wanted} broke off; try again"
     errors = [line.removeprefix("ERROR:").strip() for line in log.splitlines() if line.startswith("ERROR:")]
     if any("No matching distribution" in line for line in errors):
         return f"the package index that pip uses offers no wheel of {wanted}"
-    said = errors[-1] if errors else "no reason given"
+    lines = log.split("\n") if errors == ["Exception:"] else errors  # a traceback tells its reason last
+    said = next((line for line in reversed(lines) if line.strip()), "no reason given")
     return f"pip cannot fetch {wanted}: {said[:200]}"

