@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -31,6 +32,9 @@ _PERCENTILES = (0.5, 99.5)
 _VALUES = {"custom": 2, "displayed": 2, "percentiles": 2, "as-is": 0, **dict.fromkeys(_CT, 0)}
 _TABLE = 1 << 16  # 8- and 16-bit arrays larger than this go through a table of all values
 _AIR = -500.0  # a lowest voxel at or below this means Hounsfield units: air is -1000, no other modality goes there
+
+_MEASURED: WeakKeyDictionary[Volume, dict[tuple[float, ...], tuple[float, ...]]] = WeakKeyDictionary()
+"""Percentiles of the images in memory: a propagation asks for them at every slice."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,10 @@ class Window:
             case "custom", (level, width):
                 return level - width / 2, level + width / 2
             case "percentiles", quantiles:
-                low, high = positive_percentiles(volume.array, quantiles)
+                measured = _MEASURED.setdefault(volume, {})
+                if quantiles not in measured:
+                    measured[quantiles] = positive_percentiles(volume.array, quantiles)
+                low, high = measured[quantiles]
                 return (low, high) if low < high else volume.extremes
             case "as-is", _:
                 return _own_range(volume)
