@@ -1,4 +1,4 @@
-"""Random walks on the voxel lattice: edge weights, the chance to come home, and what each threshold of it would cut.
+"""Random walks on the voxel lattice: edge weights, the chance to come home, and the shapes that its thresholds give.
 
 Arrays in, arrays out, in two or three dimensions; no images, no prompts.
 
@@ -6,13 +6,12 @@ References
 ----------
 Grady, Random walks for image segmentation, IEEE TPAMI 28(11), 2006 (edge weights, seeds, the linear system);
 Grady, Multilabel random walker image segmentation using prior models, CVPR 2005 (the diagonal term);
-Andersen, Chung, Lang, Local graph partitioning using PageRank vectors, FOCS 2006 (walks that may end anywhere, sweeps).
+Andersen, Chung, Lang, Local graph partitioning using PageRank vectors, FOCS 2006 (walks that may end anywhere).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -124,44 +123,40 @@ def _apply(weights: Sequence[np.ndarray], leak: np.ndarray, p: np.ndarray, out: 
     return out
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What every threshold of a probability map would give; all arrays as long as `thresholds`.
+def shapes(p: np.ndarray, thresholds: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Size and elongation of the set of voxels at or above each threshold, all in one pass.
 
     Parameters
     ----------
-    thresholds : ndarray
+    p : ndarray
+    thresholds : ndarray, (T,)
         Falling.
-    sizes : ndarray
-        Voxels at or above the threshold.
-    faces : ndarray
-        Edges from such a voxel to another one.
-    cuts : ndarray
-        Sum of the weights of these edges: the lower the mean, the clearer the boundary.
+    spacing : sequence of float
+        Of the voxels along each axis, in any unit.
+
+    Returns
+    -------
+    sizes : ndarray of int, (T,)
+        Voxels.
+    elongations : ndarray, (T,)
+        Logarithm of the ratio between the longest and the shortest principal semi-axis; 0 for a ball. One voxel's own
+        extent is added to all axes, so that flat sets stay finite.
     """
+    rank = np.searchsorted(-thresholds, -p.ravel())  # the first threshold at which a voxel is in
+    taken = np.flatnonzero(rank < len(thresholds))
+    rank = rank[taken]
+    places = [line * step for line, step in zip(np.unravel_index(taken, p.shape), spacing, strict=True)]
 
-    thresholds: np.ndarray
-    sizes: np.ndarray
-    faces: np.ndarray
-    cuts: np.ndarray
+    def total(values: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(rank, values, minlength=len(thresholds)).cumsum()
 
-
-def sweep(p: np.ndarray, weights: Sequence[np.ndarray], thresholds: np.ndarray) -> Sweep:
-    """Try all thresholds at once, in one pass over the edges.
-
-    An edge is cut by the thresholds between the values of its two ends, so it counts from the first of these to the
-    first that takes in both.
-    """
-    count = len(thresholds)
-    rank = np.searchsorted(-thresholds, -p.ravel()).reshape(p.shape)  # the first threshold at which a voxel is in
-    sizes = np.bincount(rank.ravel(), minlength=count + 1)[:count].cumsum()
-    changes = np.zeros((2, count + 1))
-    for axis, weight in enumerate(weights):
-        near, far = neighbours(p.ndim, axis)
-        crossed = rank[near] != rank[far]
-        ends = np.sort(np.stack([rank[near][crossed], rank[far][crossed]]), axis=0)
-        for row, values in enumerate((None, weight[crossed])):
-            starts, stops = (np.bincount(end, values, minlength=count + 1) for end in ends)
-            changes[row] += starts - stops
-    faces, cuts = changes[:, :count].cumsum(axis=1)
-    return Sweep(thresholds, sizes, faces, cuts)
+    sizes = total()
+    counts = np.maximum(sizes, 1)
+    means = [total(place) / counts for place in places]
+    covariance = np.empty((len(thresholds), p.ndim, p.ndim))
+    for i in range(p.ndim):
+        for j in range(p.ndim):
+            covariance[:, i, j] = total(places[i] * places[j]) / counts - means[i] * means[j]
+    covariance += np.eye(p.ndim) * min(spacing) ** 2 / 12  # variance of a uniform density over one voxel
+    variances = np.linalg.eigvalsh(covariance)
+    return sizes, np.log(variances[:, -1] / variances[:, 0]) / 2

@@ -1,10 +1,11 @@
 """Random walker: clicks, strokes and boxes become a mask by the grey values around them; no weights, no torch.
 
-A walker starts at a voxel and steps to its neighbours, the more readily the more alike they look. On its way it may get
-lost, the sooner the less the place looks like the clicked ones. The object is where it comes home, to a positive click,
-with more than a certain probability; that threshold is the one, near a usual value, whose boundary follows the clearest
-edges. Lengths are counted in samples and contrasts in units of the texture around the clicks, so images without a
-physical scale work as well.
+A walker starts at a voxel and steps to its neighbours, the more readily the more alike they look. On its way it may
+get lost, the sooner the less the place looks like the clicked ones. The object is where it comes home, to a positive
+click, with more than a certain probability. After a single click that threshold is chosen, near a usual value, so that
+the mask is least like a ball around the click: such a ball is shaped by the click alone, anything else by edges.
+Lengths are counted in samples and contrasts in units of the texture around the clicks, so images without a physical
+scale work as well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.lattice import edge_weights, neighbours, sweep, walk
+from napari_sammed.models.lattice import edge_weights, neighbours, shapes, walk
 from napari_sammed.prompts import Point, Prompts, Stroke
 from napari_sammed.volume import Volume
 
@@ -29,19 +30,18 @@ if TYPE_CHECKING:
     from napari_sammed.intensity import Window
 
 _SAMPLES = {2: 192, 3: 72}  # of a region along each axis, at most
-_DENOISING = 1.0  # weight of the total variation, in units of the noise
+_DENOISING = 0.7  # weight of the total variation, in units of the noise
 _SEED_RADIUS = 1.7  # samples that a click stands for
 _TEXTURE_RADIUS = 3.0  # samples around a click that show how much its tissue varies
-_TEXTURE_SHARE = 0.6  # of that deviation: what one step may see without becoming unlikely
-_BETA = 5.0  # edges: contrast of 1 / sqrt(5) textures weighs 1 / e
+_BETA = 25.0  # a step in grey value of 1 / sqrt(25) of that variation weighs 1 / e
 _LEAST_WEIGHT = 3e-3
-_LEAK = 0.05  # rate of getting lost where nothing looks like the clicks
+_LEAK = 0.02  # rate of getting lost where nothing looks like the clicks
 _LEAST_LEAK = 1e-3
-_ALIKE = 4.0  # textures away from a click's grey value that still look alike
-_THRESHOLD = 0.15  # usual probability at the boundary
-_THRESHOLDS = np.geomspace(0.6, 2e-4, 60)
-_THRESHOLD_FREEDOM = 0.3  # how much a clearer boundary counts against an unusual threshold
-_LEAST_SIZE = 60  # samples
+_ALIKE = 4.0  # variations away from a click's grey value that still look alike
+_THRESHOLD = 0.13  # usual probability at the boundary
+_THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
+_ELONGATION = 2.0  # worth of a longer shape against an unusual threshold
+_LEAST_SIZE = 40  # samples
 _SPREAD = 16  # places of one stroke whose grey values are looked at
 _CEILING = 20.0  # of the logits
 
@@ -145,7 +145,7 @@ class RandomWalker:
                 raise Cancelled
 
         p = walk(weights, leak.astype(np.float32), inside, outside, check=check)
-        threshold, score = _choose(p, weights, int(inside.sum()))
+        threshold, score = _choose(p, scale, single=len(centres) == 1)
         values = np.clip(_logit(p) - _logit(threshold), -_CEILING, _CEILING)
         labels, _ = ndimage.label(values > 0)
         mine = np.isin(labels, np.unique(labels[inside]))
@@ -341,18 +341,19 @@ def _look(samples: _Samples, centres: np.ndarray, scale: np.ndarray) -> tuple[fl
         core = _balls(centre[None], scale, samples.raw.shape, _SEED_RADIUS)
         levels.append(float(np.median(samples.smooth[core])))
     floor = 0.1 * samples.noise
-    return max(_TEXTURE_SHARE * float(np.median(textures)), floor), levels
+    return max(float(np.median(textures)), floor), levels
 
 
-def _choose(p: np.ndarray, weights: list[np.ndarray], seeds: int) -> tuple[float, float]:
-    """The threshold whose boundary follows the clearest edges, and how much it matters."""
-    found = sweep(p, weights, _THRESHOLDS)
-    clear = np.log((found.cuts + 1e-9) / np.maximum(found.faces, 1))
-    cost = clear + _THRESHOLD_FREEDOM * np.log(found.thresholds / _THRESHOLD) ** 2
-    usable = (found.sizes >= min(max(_LEAST_SIZE, 2 * seeds), found.sizes[-1])) & (found.faces > 0)
+def _choose(p: np.ndarray, scale: np.ndarray, single: bool) -> tuple[float, float]:
+    """The threshold, and how little the mask changes if it is missed: the ratio of sizes a little above and below."""
+    sizes, elongations = shapes(p, _THRESHOLDS, scale)
+    cost = np.log(_THRESHOLDS / _THRESHOLD) ** 2
+    if single:  # more clicks shape the mask themselves
+        cost -= _ELONGATION * elongations
+    usable = sizes >= min(_LEAST_SIZE, sizes[-1])
     best = int(np.where(usable, cost, np.inf).argmin())
-    above, below = max(best - 3, 0), min(best + 3, len(cost) - 1)
-    return float(found.thresholds[best]), float(found.sizes[above] / max(found.sizes[below], 1))
+    above, below = max(best - 5, 0), min(best + 5, len(cost) - 1)
+    return float(_THRESHOLDS[best]), float(sizes[above] / max(sizes[below], 1))
 
 
 def _logit(p: np.ndarray | float) -> np.ndarray | float:
