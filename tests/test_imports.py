@@ -15,6 +15,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "plugin": 6,
     "server": 6,
     "cli": 6,
+    "commands": 6,
     "doctor": 6,
     "training": 6,
     "evaluation": 5,
@@ -33,9 +34,16 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "prompts": 0,
     "errors": 0,
     "overlay": 0,
+    "torso": 0,
 }
 SAME_FLOOR = {("session", "records"), ("session", "history"), ("session", "journal"), ("records", "history")}
-SAME_FLOOR |= {("records", "journal"), ("cli", "doctor"), ("cli", "plugin"), ("training", "evaluation")}
+SAME_FLOOR |= {
+    ("records", "journal"),
+    ("cli", "commands"),
+    ("commands", "doctor"),
+    ("commands", "plugin"),
+    ("training", "evaluation"),
+}
 TORCH_FREE = [
     "napari_sammed",
     "napari_sammed.geometry",
