@@ -8,7 +8,7 @@ x along its last axis, as in `napari_sammed.geometry.Grid.plain`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GRID_KEY = "napari_sammed_grid"
 """Where a layer's metadata may hold the `Grid` that its reader found in the file."""
 
+_STRAIGHT = 1e-3  # relative; an axis turned by less than about 2.5 degrees counts as straight
 _EDGE = 1e-6  # voxels; tells an edge that lies between two voxels from one just beyond it
 
 
@@ -52,6 +53,24 @@ def grid_of(layer: Image, shape: tuple[int, ...]) -> Grid:
     affine = np.eye(n + 1)
     affine[:n] = (np.array(_millimetres(layer))[:, None] * matrix[:n])[::-1]
     return Grid.from_affine(shape, affine)
+
+
+def placement(grid: Grid) -> dict[str, Any]:
+    """How napari should place an image: in LPS where its axes allow it, so that slices look as doctors expect.
+
+    napari draws slices of turned images askew, so those get their spacing only, as if their axes were straight; what
+    networks look at are slices of the array anyway. `GRID_KEY` keeps the truth.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of a layer.
+    """
+    matrix = grid.affine[: grid.ndim][::-1]
+    scale = np.diagonal(matrix)
+    if np.allclose(np.abs(scale), grid.spacing, rtol=_STRAIGHT):
+        return {"scale": scale.tolist(), "translate": matrix[:, -1].tolist(), "units": "mm"}
+    return {"scale": list(grid.spacing), "units": "mm"}
 
 
 def displayed_axes(dims: Dims, ndim: int) -> tuple[int, ...]:

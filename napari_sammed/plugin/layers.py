@@ -106,13 +106,13 @@ class LayerWriter:
         try:
             if self.points is not None:
                 rows = self._placed(click_rows(prompts), self.points)
-                if difference(self._seen_points(), rows) or difference(rows, self._seen_points()):
+                if not self._shows("points", self._seen_points(), rows):
                     _write_points(self.points, rows, self._positive)
                 self._shown["points"] = rows
             if self.boxes is not None:
                 axis = hidden_axis(self.viewer.dims, self.image.ndim)
                 rows = self._placed(box_rows(prompts, axis), self.boxes)
-                if difference(self._seen_boxes(), rows) or difference(rows, self._seen_boxes()):
+                if not self._shows("boxes", self._seen_boxes(), rows):
                     _write_boxes(self.boxes, rows)
                 self._shown["boxes"] = rows
         finally:
@@ -279,8 +279,8 @@ class LayerWriter:
                     feature_defaults={"prompt": NEW, "positive": self._positive},
                     size=8,
                     canvas_size_limits=(11, 15),
-                    border_color="white",
-                    border_width=0.12,
+                    border_color="#202020",
+                    border_width=0.05,
                     **self._like_image(),
                 )
             )
@@ -327,6 +327,10 @@ class LayerWriter:
     def _seen_boxes(self) -> Rows:
         data = tuple(np.asarray(vertices) for vertices in self.boxes.data)
         return Rows(numbers_from(self.boxes.features["prompt"]), data, (True,) * len(data))
+
+    def _shows(self, kind: str, seen: Rows, rows: Rows) -> bool:
+        """Whether rows are in a layer already, and in the colours that we gave them."""
+        return not difference(self._shown[kind], rows) and not difference(seen, rows)
 
     def _collect(
         self,

@@ -34,7 +34,9 @@ def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Pre
 
 
 def size(voxels: int, grid: Grid) -> str:
-    """Volume or area of an object, for people."""
+    """Volume or area of an object, for people; empty if it has no voxels."""
+    if voxels == 0:
+        return ""
     amount = voxels * grid.voxel_volume
     if grid.ndim == 3:
         return f"{amount / 1000:.1f} ml" if amount >= 100 else f"{amount:.1f} mm³"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sammed.plugin.coordinates import GRID_KEY
+from napari_sammed.plugin.coordinates import GRID_KEY, placement
 from napari_sammed.plugin.images import MODALITY_KEY
 from napari_sammed.volume import Volume, read_volume
 
@@ -34,13 +34,10 @@ def read(path: str | list[str]) -> list[LayerData]:
 
 
 def image_layer(volume: Volume, name: str) -> LayerData:
-    """A volume as napari layer data: scaled to mm, axes in array order, the grid in the metadata.
-
-    A tilted grid is shown straight: slices of the array are what was acquired, and what networks look at.
-    """
+    """A volume as napari layer data: in mm, axes in array order, the grid in the metadata; see `placement`."""
     options: dict[str, Any] = {
         "name": name,
-        "scale": volume.grid.spacing,
+        **placement(volume.grid),
         "metadata": {GRID_KEY: volume.grid, MODALITY_KEY: volume.modality},
         "rgb": volume.channels == 3,
     }

@@ -40,7 +40,7 @@ class SegmentWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area)
-        self.setMinimumWidth(330)
+        self.setMinimumWidth(self.panel.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         self.coordinator = Coordinator(napari_viewer, self.panel, backend)
         # napari destroys widgets without closing them when its window goes; by then `self` is no longer usable.
         self.destroyed.connect(partial(Coordinator.close, self.coordinator))

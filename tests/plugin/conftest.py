@@ -97,8 +97,10 @@ class Hands:
 
         def quiet() -> bool:
             current = self.segmentation
-            return current is None or not self.panel.isEnabled() or (
-                current.session is not None and not current.session.busy
+            return (
+                current is None
+                or not self.panel.isEnabled()
+                or (current.session is not None and not current.session.busy)
             )
 
         self.qtbot.wait(10)

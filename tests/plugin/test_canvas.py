@@ -27,7 +27,7 @@ def middle(mask: np.ndarray) -> tuple[int, ...]:
     ids=["anisotropic", "affine", "flipped-rolled", "reversed-axes"],
 )
 def test_a_click_fills_the_structure_under_it(open_plugin, transform, order):
-    volume, first, second = two_balls()
+    volume, first, _ = two_balls()
     before = volume.array.copy()
     hands = open_plugin(volume.array, show=True, **transform)
     hands.viewer.dims.order = order
@@ -99,7 +99,7 @@ def test_a_rectangle_is_a_box_on_the_displayed_slice(open_plugin, order):
 
 
 def test_a_box_across_slices_is_propagated_through_them(open_plugin):
-    volume, first, _ = two_balls()
+    volume, _, _ = two_balls()
     hands = open_plugin(volume.array, show=True, scale=(3, 1, 1), model="planar")
     hands.panel.slices.across.setChecked(True)
     for which, z in (("first", 6), ("last", 13)):

@@ -90,9 +90,11 @@ def test_seen_index_finds_the_voxel_under_the_pointer_of_an_oblique_volume():
     """napari draws the slice flat: what is seen at a place is not what lies there in the world."""
     angle = np.deg2rad(20)
     oblique = np.eye(4)
-    oblique[:3, :3] = np.array(
-        [[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-    ) * (3, 1, 1)
+    oblique[:3, :3] = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]]) * (
+        3,
+        1,
+        1,
+    )
     viewer = ViewerModel()
     data = np.random.default_rng(0).random(SHAPE)
     layer = viewer.add_image(data, affine=oblique)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 AUTO = "auto"
 DISPLAYED = "displayed"
@@ -136,11 +136,11 @@ class WindowChooser(QWidget):
             0.001, 200_000, 400, "From the darkest to the brightest grey value that can be told apart"
         )
         self.custom_row = QWidget(self)
-        row = QHBoxLayout(self.custom_row)
+        row = QFormLayout(self.custom_row)
         row.setContentsMargins(0, 0, 0, 0)
+        row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, box in (("Level", self.level), ("Width", self.width_)):
-            row.addWidget(QLabel(text))
-            row.addWidget(box, 1)
+            row.addRow(text, box)
             box.editingFinished.connect(lambda: self.chosen.emit(CUSTOM))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -148,7 +148,8 @@ class WindowChooser(QWidget):
         layout.addWidget(self.box)
         layout.addWidget(self.custom_row)
         self.custom_row.hide()
-        self.box.chosen.connect(self._on_chosen)
+        self.box.chosen.connect(self.chosen)
+        self.box.currentIndexChanged.connect(lambda _: self.custom_row.setVisible(self.key == CUSTOM))
 
     def set_presets(self, presets: Mapping[str, str]) -> None:
         """Offer presets (key -> label) between "auto" and the free choices."""
@@ -168,10 +169,6 @@ class WindowChooser(QWidget):
     def custom(self) -> tuple[float, float]:
         """Level and width."""
         return self.level.value(), self.width_.value()
-
-    def _on_chosen(self, key: str) -> None:
-        self.custom_row.setVisible(key == CUSTOM)
-        self.chosen.emit(key)
 
 
 class ImageSection(QWidget):

@@ -64,6 +64,7 @@ class ObjectList(QWidget):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
         self.table.setMinimumHeight(110)
+        self.table.setMaximumHeight(260)
         self.table.setToolTip("Prompts go to the selected object; double click a name to change it")
         self.new_button, self.delete_button = QPushButton("New object"), QPushButton("Delete")
         self.delete_button.setToolTip("Remove the selected object; undo brings it back")

@@ -75,7 +75,7 @@ class SliceRange(QWidget):
             "Go to the object's first slice and press its button, the same for the last one, then draw."
         )
         self.first, self.last = QSpinBox(self), QSpinBox(self)
-        self.first_here, self.last_here = QPushButton("First = this slice"), QPushButton("Last = this slice")
+        self.first_here, self.last_here = QPushButton("This slice"), QPushButton("This slice")
         self._inner = QWidget(self)
         grid = QGridLayout(self._inner)
         grid.setContentsMargins(18, 0, 0, 0)
@@ -86,7 +86,8 @@ class SliceRange(QWidget):
             button.clicked.connect(lambda _, name=name: self.here.emit(name))
             spin.setToolTip(f"Number of the {name} slice (from 0)")
             spin.setKeyboardTracking(False)
-            grid.addWidget(QLabel("from" if row == 0 else "to"), row, 0)
+            spin.setMinimumWidth(60)
+            grid.addWidget(QLabel("From" if row == 0 else "To"), row, 0)
             grid.addWidget(spin, row, 1)
             grid.addWidget(button, row, 2)
         grid.setColumnStretch(1, 1)

@@ -1,0 +1,198 @@
+"""Drive the plugin in a real viewer through a session, and write a picture of each step.
+
+    python examples/screenshots.py FOLDER [--sample brain|torso|abdomen] [--image FILE]
+
+Needs a display (``xvfb-run -a -s "-screen 0 1600x1000x24"`` gives one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import napari
+import numpy as np
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_sammed.plugin.sample_data import layers_of
+from napari_sammed.plugin.widget import SegmentWidget
+from napari_sammed.samples import Sample, load
+from napari_sammed.volume import read_volume
+
+NOTHING, LEFT = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
+
+
+class Tour:
+    """A viewer with the plugin, hands for it, and a camera.
+
+    Parameters
+    ----------
+    sample : Sample
+    folder : Path
+        Where the pictures go.
+    """
+
+    def __init__(self, sample: Sample, folder: Path) -> None:
+        self.viewer = napari.Viewer(show=False)
+        for data, keywords, kind in layers_of(sample):
+            getattr(self.viewer, f"add_{kind}")(data, **keywords)
+        self.image = self.viewer.layers[0]
+        self.viewer.layers.selection.active = self.image
+        self.widget = SegmentWidget(self.viewer)
+        self.viewer.window.add_dock_widget(self.widget, name="Segment by clicks and boxes")
+        self.viewer.window.resize(1600, 1000)
+        self.viewer.show()
+        self.folder = folder
+        self.count = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.settle()
+        self.viewer.reset_view()
+
+    @property
+    def panel(self):
+        return self.widget.panel
+
+    def settle(self, seconds: float = 120) -> None:
+        """Wait until nothing runs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for _ in range(4):
+                QTest.qWait(60)
+            current = self.widget.coordinator.current
+            if current is None or (current.session is not None and not current.session.busy):
+                return
+
+    def picture(self, name: str) -> None:
+        """Write the window to a file."""
+        QTest.qWait(300)
+        self.count += 1
+        path = self.folder / f"{self.count:02d}_{name}.png"
+        self.viewer.screenshot(path, canvas_only=False, flash=False)
+        print(f"{path}: {self.panel.status.message.text()}")
+
+    def look_at(self, index: Sequence[float]) -> None:
+        """Show the slice that a voxel lies in."""
+        world = self.image.data_to_world(index)
+        for axis in self.viewer.dims.not_displayed:
+            self.viewer.dims.set_point(axis, world[axis])
+        QTest.qWait(100)
+
+    def position(self, index: Sequence[float]) -> QPoint:
+        """Where on the canvas a voxel is seen."""
+        world = np.array(self.image.data_to_world(index))[list(self.viewer.dims.displayed)]
+        camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
+        middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
+        row, column = (world - np.array(camera.center)[-2:]) * camera.zoom + middle
+        return QPoint(round(column), round(row))
+
+    @property
+    def canvas(self):
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def mode(self, mode: str) -> None:
+        QTest.mouseClick(self.panel.modes.buttons[mode], LEFT)
+
+    def click(self, index: Sequence[float], mode: str = "positive") -> None:
+        self.look_at(index)
+        self.mode(mode)
+        QTest.mouseMove(self.canvas, self.position(index))
+        QTest.mouseClick(self.canvas, LEFT, NOTHING, self.position(index))
+        self.settle()
+
+    def drag(self, start: Sequence[float], stop: Sequence[float]) -> None:
+        self.look_at(start)
+        self.mode("box")
+        places = [self.position(np.array(start) + np.subtract(stop, start) * t) for t in np.linspace(0, 1, 5)]
+        QTest.mouseMove(self.canvas, places[0])
+        QTest.mousePress(self.canvas, LEFT, NOTHING, places[0])
+        for place in places[1:]:
+            QTest.mouseMove(self.canvas, place)
+            QTest.qWait(30)
+        QTest.mouseRelease(self.canvas, LEFT, NOTHING, places[-1])
+        self.settle()
+
+    def act(self, name: str) -> None:
+        QTest.mouseClick(self.panel.actions_[name], LEFT)
+        self.settle()
+
+
+def tour(sample: Sample, folder: Path) -> None:
+    """Every step of a session, on the structures of the sample's reference labels or around the middle."""
+    guide = Tour(sample, folder)
+    guide.picture("opened")
+    first, second = targets(sample)
+    middle, low, high = first
+    guide.mode("positive")
+    guide.picture("mode_positive")
+    guide.click(middle)
+    guide.picture("positive_point")
+    guide.click(np.array([middle[0], low[1] - 3, middle[2]]), "negative")
+    guide.picture("negative_point")
+    guide.act("undo")
+    guide.picture("undo")
+    QTest.mouseClick(guide.panel.objects.new_button, LEFT)
+    guide.settle()
+    middle, low, high = second
+    guide.drag((middle[0], low[1], low[2]), (middle[0], high[1], high[2]))
+    guide.picture("box")
+    guide.act("propagate")
+    guide.picture("propagated")
+    guide.panel.objects.table.item(0, 0).setText("First structure")
+    guide.panel.save_wanted.emit(folder / "objects.nii.gz")
+    guide.settle()
+    guide.picture("saved")
+    QTest.mouseClick(guide.panel.objects.new_button, LEFT)
+    guide.panel.slices.across.setChecked(True)
+    guide.panel.image_section.window_.box.set_key("custom")
+    guide.mode("box")
+    guide.settle()
+    guide.picture("box_across_slices")
+    guide.viewer.dims.ndisplay = 3
+    guide.settle()
+    guide.picture("in_3d")
+    guide.widget.coordinator.close(wait=True)
+    guide.viewer.close()
+
+
+def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Innermost voxel, and low and high corner on its slice, of the two largest structures."""
+    from scipy import ndimage
+
+    labels = sample.labels
+    if labels is None:
+        shape = np.array(sample.image.grid.shape)
+        return [(shape // 2, shape // 2 - 30, shape // 2 + 30)] * 2
+    values, counts = np.unique(labels[labels > 0], return_counts=True)
+    found = []
+    for value in values[np.argsort(counts)[::-1][:2]]:
+        depth = ndimage.distance_transform_edt(labels == value, sampling=sample.image.grid.spacing)
+        middle = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+        part, _ = ndimage.label(labels[middle[0]] == value)
+        where = np.argwhere(part == part[tuple(middle[1:])])
+        low, high = where.min(0) - 1, where.max(0) + 1
+        found.append((middle, np.array([middle[0], *low]), np.array([middle[0], *high])))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sample", default="brain")
+    parser.add_argument("--image", type=Path)
+    arguments = parser.parse_args()
+    sample = load(arguments.sample) if arguments.image is None else Sample(read_volume(arguments.image), "")
+    with tempfile.TemporaryDirectory() as sessions:
+        os.environ["NAPARI_SAMMED_SESSIONS"] = sessions
+        application = QApplication.instance() or QApplication([])
+        tour(sample, arguments.folder)
+        application.processEvents()
+
+
+if __name__ == "__main__":
+    main()
