@@ -1,0 +1,222 @@
+"""The command ``napari-sammed``: declarations only; what the commands do is in `napari_sammed.commands`.
+
+Exit status: 0 ok; 2 wrong usage or input, one plain line on stderr; 130 interrupted; 1 a defect. Importing this file
+imports neither torch nor napari, so that help and tables come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_sammed.errors import Cancelled, InputError
+
+_USAGE = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="napari-sammed",
+    help="Interactive segmentation of medical images in 2D and 3D.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="The models and their weights.", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Weights = Annotated[Path | None, typer.Option(help="Weight file of your own for the model.", metavar="FILE")]
+Texts = list[str] | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Without the program's name; default ``sys.argv[1:]``.
+    """
+    from napari_sammed.commands.terminal import note, talking
+
+    try:
+        with talking():
+            result = app(args=argv, prog_name="napari-sammed", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except InputError as error:
+        note(f"napari-sammed: {error}")
+        return _USAGE
+    except (KeyboardInterrupt, Cancelled, typer.Abort):
+        note("napari-sammed: interrupted")
+        return _INTERRUPTED
+    except Exception as error:
+        # typer's usage errors: from its own copy of click or from an installed one, depending on its version
+        if hasattr(error, "format_message"):
+            note(f"napari-sammed: {error.format_message()} (see napari-sammed --help)")
+            return _USAGE
+        import traceback
+
+        traceback.print_exc()
+        return 1
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from napari_sammed import __version__
+        from napari_sammed.commands.terminal import say
+
+        say(__version__)
+        raise typer.Exit
+
+
+@app.command("segment")
+def _segment(
+    image: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF; DICOM file or folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Mask to write.", metavar="MASK")],
+    model: Annotated[str, typer.Option(help="See `models list`; auto chooses by image and prompt.")] = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
+    point: Annotated[Texts, typer.Option(help="Voxel in the object; may be repeated.", metavar="I,J,K")] = None,
+    negative: Annotated[Texts, typer.Option(help="Voxel outside of the object.", metavar="I,J,K")] = None,
+    box: Annotated[
+        Texts,
+        typer.Option(help="Box around the object; the second corner is one past it.", metavar="I0,J0,K0,I1,J1,K1"),
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="Coarse mask of the object, as a prompt.", metavar="FILE")] = None,
+    ras: Annotated[bool, typer.Option("--ras", help="Points and boxes are millimetres in RAS.")] = False,
+    propagate: Annotated[bool, typer.Option("--propagate", help="Go on through the stack, both ways.")] = False,
+    axis: Annotated[str | None, typer.Option(help="For slices: the axis across them.", metavar="i|j|k")] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(help="soft-tissue, lung, bone, brain, percentiles, as-is, or level,width.", metavar="WINDOW"),
+    ] = None,
+    frame: Annotated[int | None, typer.Option(help="Which frame of a file with several, from 0.")] = None,
+    series: Annotated[str | None, typer.Option(help="Which DICOM series: its number or UID.")] = None,
+    session: Annotated[
+        Path | None, typer.Option(help="Keep everything in this file; continues it if it is there.", metavar="FILE")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Segment one object of an image from points, boxes or a coarse mask.
+
+    IJK is the 0-based voxel index in the file's own axis order, first axis fastest; a flat image takes column,row.
+    """
+    from napari_sammed.commands.segment import Request, segment
+
+    segment(
+        Request(
+            image=image,
+            output=output,
+            model=model,
+            weights=weights,
+            device=device,
+            points=point or (),
+            negatives=negative or (),
+            boxes=box or (),
+            mask=mask,
+            ras=ras,
+            propagate=propagate,
+            axis=axis,
+            window=window,
+            frame=frame,
+            series=series,
+            session=session,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command("replay")
+def _replay(
+    session: Annotated[Path, typer.Argument(help="Session file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label image to write.", metavar="MASK")],
+    image: Annotated[Path | None, typer.Option(help="The image, if it is no longer where it was.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Ask everything in a session file again; gives the same masks with the same weights."""
+    from napari_sammed.commands.segment import replay_session
+
+    replay_session(session, output, image, device, weights, as_json)
+
+
+@app.command("demo")
+def _demo(
+    headless: Annotated[bool, typer.Option("--headless", help="Write files instead of opening napari.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="DIR")] = Path(
+        "demo-output"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Segment a sample image: in napari, or into a mask, a picture and a line of figures."""
+    from napari_sammed.commands.demo import demo
+
+    demo(headless, output, as_json)
+
+
+@app.command("doctor")
+def _doctor(
+    network: Annotated[bool, typer.Option("--network", help="Also try whether pip can reach its index.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check that everything needed is here and works; exit status 1 if something essential does not."""
+    from napari_sammed.commands.doctor import doctor
+
+    return doctor(network, as_json)
+
+
+@models_app.callback()
+def _models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        _models_list()
+
+
+@models_app.command("list")
+def _models_list(as_json: Json = False) -> None:
+    """All models, and which weights are on this machine."""
+    from napari_sammed.commands.models import list_models
+
+    list_models(as_json)
+
+
+@models_app.command("pull")
+def _models_pull(
+    name: str,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept a licence that limits the use of the weights.")
+    ] = False,
+) -> None:
+    """Fetch the weights of a model into the user's cache."""
+    from napari_sammed.commands.models import pull
+
+    pull(name, accept_licence)
+
+
+@models_app.command("verify")
+def _models_verify(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Check the weights of a model, or of all that are on this machine."""
+    from napari_sammed.commands.models import verify
+
+    verify(name, as_json)
+
+
+@models_app.command("path")
+def _models_path(name: str) -> None:
+    """Where the weights of a model lie."""
+    from napari_sammed.commands.models import path
+
+    path(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the commands of `napari_sammed.cli` do, a file each. Importing this folder imports neither torch nor napari."""
