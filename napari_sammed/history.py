@@ -172,6 +172,16 @@ class History:
             self._masks[label] = (ids, mask)
         return mask
 
+    def labels(self, box: Box) -> np.ndarray:
+        """The label image (uint16) of all objects inside a box of the image; the later of overlapping ones shows."""
+        result = np.zeros(box.shape, np.uint16)
+        for state in self.objects.values():
+            common = None if state.mask is None else state.mask.extent.intersect(box)
+            if common is not None:
+                part = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
+                result[common.shift([-lo for lo in box.low]).slices][part] = state.label
+        return result
+
     def anchors(self, action: Action) -> tuple[MaskPrompt, ...]:
         """The slices across ``action.axis`` where the object is known best, to propagate from.
 

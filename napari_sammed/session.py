@@ -114,14 +114,8 @@ class Session:
 
     def labels(self, box: Box | None = None) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the later of overlapping ones shows."""
-        box = box or self.image.grid.box
-        result = np.zeros(box.shape, np.uint16)
-        for state in self.objects.values():
-            common = None if state.mask is None else state.mask.extent.intersect(box)
-            if common is not None:
-                part = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
-                result[common.shift([-lo for lo in box.low]).slices][part] = state.label
-        return result
+        with self._lock:
+            return self.history.labels(box or self.image.grid.box)
 
     def on_change(self, listener: Callable[[Change], None]) -> None:
         """Call ``listener`` after every change, on whichever thread makes it."""
