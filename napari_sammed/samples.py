@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SAMPLES: Mapping[str, str] = {
     "brain": "Brain, MRI T1 (MNI152 template, with tissue labels)",
     "torso": "Torso, CT (synthetic, with organ labels)",
-    "ct": "Abdomen, CT (liver with tumours, about 35 MB)",
+    "abdomen": "Abdomen, CT (liver with tumours, about 35 MB)",
 }
 """Names for `load`, and what to call the samples in a menu."""
 
@@ -46,11 +46,11 @@ _BRAIN_LICENCE = (
 )
 _HALF = 128  # of the tissue probabilities, stored as 0 to 255
 
-_CT_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
-_CT_LICENCE = (
+_ABDOMEN_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
+_ABDOMEN_LICENCE = (
     "Medical Segmentation Decathlon, Task03_Liver, liver_100: CC BY-SA 4.0; by way of 3D Slicer's sample data."
 )
-_CT_URL = f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{_CT_SHA256}"
+_ABDOMEN_URL = f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{_ABDOMEN_SHA256}"
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def load(name: str, progress: Progress | None = None, cancel: Event | None = Non
             return brain(progress, cancel)
         case "torso":
             return torso()
-        case "ct":
-            return ct(progress, cancel)
+        case "abdomen":
+            return abdomen(progress, cancel)
     raise InputError(f"There is no sample {name!r}: choose one of {', '.join(SAMPLES)}.")
 
 
@@ -136,13 +136,13 @@ def torso() -> Sample:
     return Sample(image, "Synthetic, no restrictions.", labels, NAMES)
 
 
-def ct(progress: Progress | None = None, cancel: Event | None = None) -> Sample:
+def abdomen(progress: Progress | None = None, cancel: Event | None = None) -> Sample:
     """A CT of an abdomen with liver tumours, by a download that is checked against its sha256; no labels.
 
     Address and sum are those under which 3D Slicer offers it as sample data. The download was not tried where this
     was written, for want of a network; the file is known by its sum alone.
     """
-    path = _fetch_checked(_CT_URL, _CT_SHA256, "CTLiver.nrrd", progress, cancel)
+    path = _fetch_checked(_ABDOMEN_URL, _ABDOMEN_SHA256, "CTLiver.nrrd", progress, cancel)
     image = read_volume(path)
     licence = (
         "Medical Segmentation Decathlon, Task03_Liver, liver_100: CC BY-SA 4.0, by way of 3D Slicer's sample data."
