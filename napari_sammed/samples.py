@@ -165,7 +165,7 @@ def _fetch_checked(url: str, sha256: str, filename: str, progress: Progress | No
     folder = cache_folder("samples")
     logger.info("Fetching %s", url)
     pooch.get_logger().setLevel(logging.WARNING)  # it prints what the line above says
-    downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, cancel), timeout=20)
+    downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, cancel), timeout=20, chunk_size=1 << 16)
     with storing(folder):
         try:
             return Path(pooch.retrieve(url, f"sha256:{sha256}", filename, folder, downloader=downloader))
