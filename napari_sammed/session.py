@@ -385,8 +385,10 @@ class Session:
                 answer, previous = ask(self.backend, self._image_id, self.history, self._lock, action, cancel, progress)
                 with self._lock:
                     changed = self._arrived(action, answer, previous, cancel)
-            except BaseException:
+            except BaseException as error:
                 self._notify((action.label,), None)
+                if cancel.is_set():  # whatever went wrong, the question no longer stands (undone: it has no prompts)
+                    raise Cancelled from error
                 raise
             self._notify((action.label,), changed)
             return answer
