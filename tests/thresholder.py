@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -67,8 +68,9 @@ class Thresholder:
         if not boxes:
             limits[:] = True
         if not len(positive):
-            values = np.where(limits & (grey > grey[limits].mean()), 1.0, -1.0)
-            return Logits(values.astype(np.float32), embedding.region, 0.5)
+            inside = grey[limits]
+            mask = limits & (grey > (inside.min() + inside.max()) / 2) & (np.ptp(inside) > TOLERANCE)
+            return Logits(np.where(mask, 5.0, -5.0).astype(np.float32), embedding.region, 0.5)
         mask = np.zeros(box.shape, bool)
         for seed in map(tuple, positive):
             labelled, _ = ndimage.label((np.abs(grey - grey[seed]) <= TOLERANCE) & limits)
@@ -76,7 +78,10 @@ class Thresholder:
         labelled, _ = ndimage.label(mask)
         for seed in map(tuple, negative):
             mask &= (labelled != labelled[seed]) | (labelled == 0)
-        return Logits(np.where(mask, 1.0, -1.0).astype(np.float32), embedding.region, 0.9 if mask.any() else math.nan)
+        return Logits(np.where(mask, 5.0, -5.0).astype(np.float32), embedding.region, 0.9 if mask.any() else math.nan)
+
+    def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:
+        return [self.decode(embedding, Prompts((box,)), None) for box in boxes]
 
     def restore(self, logits: Logits) -> np.ndarray:
         return logits.values

@@ -45,7 +45,8 @@ class Prediction:
     model, weights_hash : str
         What answered.
     reductions : tuple of str
-        One sentence for each prompt kind that the model does not know and that was translated.
+        What the user should know of the answer, a sentence each: prompt kinds that the model does not know and how they
+        were translated, where a propagation stopped and why.
     logits : Logits or None
         To hand back as ``previous`` with the object's next prompt.
     slice_scores : dict of int to float

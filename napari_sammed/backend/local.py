@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from napari_sammed.backend import reductions
+from napari_sammed.backend import propagation, reductions
 from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.cache import ByteCache
 from napari_sammed.backend.inference import InferenceThread, Priority
+from napari_sammed.backend.slices import SliceEngine
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Region
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
-from napari_sammed.models.base import Embedding, GrowingModel, Logits, ModelCard, PromptableModel
+from napari_sammed.models.base import BoxModel, Embedding, GrowingModel, Logits, ModelCard, PromptableModel
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
 
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 CACHE_BYTES = 2 << 30
 """Default budget of the embedding cache: 500 slices of a 256-channel 64 x 64 embedding in single precision."""
 
@@ -134,6 +131,49 @@ class LocalBackend:
         axis = click.scope.thin_axes[0]
         return self.propagate(
             image, model, [anchor], axis, window=window, within=through, cancel=cancel, progress=progress
+        )
+
+    def propagate(
+        self,
+        image: ImageId,
+        model: str,
+        anchors: Sequence[MaskPrompt],
+        axis: int,
+        *,
+        window: Window | None = None,
+        within: Box | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """See `Backend.propagate`; needs a model that knows boxes."""
+        volume = self._volume(image)
+        window = window or Window.auto(volume)
+        Prompts(tuple(anchors)).check_inside(volume.grid)
+        clock = _Clock()
+        with clock("load"):
+            loaded = self.load(model, cancel=cancel, progress=progress)
+        if not isinstance(loaded, BoxModel):
+            raise InputError(f"{loaded.card.title} cannot carry a mask from slice to slice: choose a model of boxes.")
+
+        def embed(region: Box) -> Embedding:
+            plan = loaded.plan(volume.grid, Prompts((region,)), region)
+            with clock("embed"):
+                return self._embedding(image, loaded, plan, window, cancel, None)
+
+        def ahead(regions: Sequence[Box]) -> None:
+            self.prefetch(image, model, regions, window)
+
+        engine = SliceEngine(volume.grid, loaded, self._inference, embed, ahead)
+        walk = propagation.propagate(engine, anchors, axis, within=within, cancel=cancel, progress=progress)
+        return Prediction.tight(
+            walk.mask,
+            walk.scope,
+            score=statistics.fmean(walk.scores.values()),
+            model=model,
+            weights_hash=loaded.weights_hash,
+            reductions=tuple(f"Stopped before slice {index}: {why}." for index, why in sorted(walk.stops.items())),
+            slice_scores=walk.scores,
+            seconds=clock.seconds,
         )
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> None:
