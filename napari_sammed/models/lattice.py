@@ -139,8 +139,8 @@ def shapes(p: np.ndarray, thresholds: np.ndarray, spacing: Sequence[float]) -> t
     sizes : ndarray of int, (T,)
         Voxels.
     elongations : ndarray, (T,)
-        Logarithm of the ratio between the longest and the shortest principal semi-axis; 0 for a ball. One voxel's own
-        extent is added to all axes, so that flat sets stay finite.
+        Logarithm of the ratio between the longest and the shortest principal semi-axis; 0 for a ball. The voxels' own
+        extent counts, so that flat sets stay finite.
     """
     rank = np.searchsorted(-thresholds, -p.ravel())  # the first threshold at which a voxel is in
     taken = np.flatnonzero(rank < len(thresholds))
@@ -157,6 +157,6 @@ def shapes(p: np.ndarray, thresholds: np.ndarray, spacing: Sequence[float]) -> t
     for i in range(p.ndim):
         for j in range(p.ndim):
             covariance[:, i, j] = total(places[i] * places[j]) / counts - means[i] * means[j]
-    covariance += np.eye(p.ndim) * min(spacing) ** 2 / 12  # variance of a uniform density over one voxel
+    covariance += np.diag(np.square(spacing)) / 12  # variance of a uniform density over one voxel
     variances = np.linalg.eigvalsh(covariance)
     return sizes, np.log(variances[:, -1] / variances[:, 0]) / 2

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_sammed.intensity import Window
 
 _SAMPLES = {2: 192, 3: 72}  # of a region along each axis, at most
+_COARSEST_FIRST = 3.0  # mm: finer steps lose themselves in the texture of organs
 _DENOISING = 0.7  # weight of the total variation, in units of the noise
 _SEED_RADIUS = 1.7  # samples that a click stands for
 _TEXTURE_RADIUS = 3.0  # samples around a click that show how much its tissue varies
@@ -38,12 +39,14 @@ _LEAST_WEIGHT = 3e-3
 _LEAK = 0.02  # rate of getting lost where nothing looks like the clicks
 _LEAST_LEAK = 1e-3
 _ALIKE = 4.0  # variations away from a click's grey value that still look alike
-_THRESHOLD = 0.13  # usual probability at the boundary
+_THRESHOLD = 0.13  # usual probability at the boundary, after one click
+_THRESHOLD_FROM_MORE = 0.2  # after more clicks or a stroke: there are more places to come home to
 _THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
 _ELONGATION = 2.0  # worth of a longer shape against an unusual threshold
 _LEAST_SIZE = 40  # samples
 _SPREAD = 16  # places of one stroke whose grey values are looked at
 _CEILING = 20.0  # of the logits
+_SHAPELESS = 0.02  # a lower score means a mere ball around the click, with no edge in view
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,15 @@ class RandomWalker:
         self.card = registry.card("random-walker")
 
     def plan(self, grid: Grid, prompts: Prompts, within: Box | None) -> Region:
-        """A box around the first positive prompt that holds all others; a box prompt with a margin.
+        """A box around the first positive prompt that holds all others, seen at the scale of organs.
 
-        Along each axis it has at most 72 samples in volumes, 192 in flat images, no finer than the image's finest
-        spacing, and that times a power of two.
+        Along each axis it has at most 72 samples in volumes, 192 in flat images. Their distance is that at which the
+        image (or `within`, or one and a half times the box prompts) fits into the region, but at most 3 mm in volumes
+        and no less than the image's finest spacing; times a power of two where prompts lie farther apart. So zooming
+        in makes it finer.
         """
         limit = grid.box if within is None else _common(grid.box, within)
-        step = min(grid.spacing)
+        step = _first_step(grid, prompts, limit)
         extent = prompts.extent
         if extent is None:
             raise InputError("The random walker needs a click, a stroke or a box.")
@@ -145,7 +150,7 @@ class RandomWalker:
                 raise Cancelled
 
         p = walk(weights, leak.astype(np.float32), inside, outside, check=check)
-        threshold, score = _choose(p, scale, single=len(centres) == 1)
+        threshold, score = _choose(p, scale, len(centres), boxed=bool(prompts.of(Box)))
         values = np.clip(_logit(p) - _logit(threshold), -_CEILING, _CEILING)
         labels, _ = ndimage.label(values > 0)
         mine = np.isin(labels, np.unique(labels[inside]))
@@ -171,14 +176,19 @@ class RandomWalker:
         return full
 
     def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
-        """Twice the region where the mask reaches its rim and the image goes on behind it."""
+        """Twice the region where the image goes on behind it and the mask reaches its rim or found no edges in it."""
         box = logits.region.box
         limit = image.box if within is None else _common(image.box, within)
+        if box == limit:
+            return None
+        larger = _region(image, _anchor(prompts), 2 * min(logits.region.grid.spacing), limit)
+        if logits.score < _SHAPELESS:
+            return larger
         mask = logits.values > 0
         for axis in range(mask.ndim):
             for side, stops in ((0, box.low[axis] == limit.low[axis]), (-1, box.high[axis] == limit.high[axis])):
                 if not stops and mask.take(side, axis=axis).any():
-                    return _region(image, _anchor(prompts), 2 * min(logits.region.grid.spacing), limit)
+                    return larger
         return None
 
 
@@ -250,6 +260,17 @@ def _region(grid: Grid, anchor: np.ndarray, step: float, limit: Box) -> Region:
     size = high - low
     shape = np.minimum(size, np.ceil(size * spacing / step - 1e-6)).astype(int)
     return Region.of_box(grid, Box(tuple(low), tuple(high)), tuple(int(n) for n in shape))
+
+
+def _first_step(grid: Grid, prompts: Prompts, limit: Box) -> float:
+    """Distance of the samples of the first region, mm."""
+    field = np.array(limit.shape)
+    for box in prompts.of(Box):
+        field = np.minimum(field, 1.5 * np.array(box.shape))
+    step = float((field * grid.spacing).max()) / _SAMPLES[grid.ndim]
+    if grid.ndim == 3:
+        step = min(step, _COARSEST_FIRST)
+    return max(step, min(grid.spacing))
 
 
 def _anchor(prompts: Prompts) -> np.ndarray:
@@ -344,11 +365,12 @@ def _look(samples: _Samples, centres: np.ndarray, scale: np.ndarray) -> tuple[fl
     return max(float(np.median(textures)), floor), levels
 
 
-def _choose(p: np.ndarray, scale: np.ndarray, single: bool) -> tuple[float, float]:
+def _choose(p: np.ndarray, scale: np.ndarray, places: int, boxed: bool) -> tuple[float, float]:
     """The threshold, and how little the mask changes if it is missed: the ratio of sizes a little above and below."""
     sizes, elongations = shapes(p, _THRESHOLDS, scale)
-    cost = np.log(_THRESHOLDS / _THRESHOLD) ** 2
-    if single:  # more clicks shape the mask themselves
+    usual = _THRESHOLD if places == 1 else _THRESHOLD_FROM_MORE
+    cost = np.log(_THRESHOLDS / usual) ** 2
+    if places == 1 and not boxed:  # more clicks, or a box, shape the mask themselves
         cost -= _ELONGATION * elongations
     usable = sizes >= min(_LEAST_SIZE, sizes[-1])
     best = int(np.where(usable, cost, np.inf).argmin())
