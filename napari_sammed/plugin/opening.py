@@ -1,10 +1,14 @@
-"""Opening the session of an image layer, and closing it; both take long for large images, so not on the GUI thread."""
+"""What takes long around a session, so that it is not for the GUI thread: opening, closing, getting a model ready."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_sammed.backend.base import Backend
+from napari_sammed.backend.base import Backend, ImageId
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.geometry import Box
+from napari_sammed.intensity import Window
+from napari_sammed.models import registry
 from napari_sammed.plugin.images import volume_of
 from napari_sammed.plugin.journals import journal_of, remove_if_empty
 from napari_sammed.session import Session
@@ -30,3 +34,15 @@ def close_session(session: Session) -> None:
     """Close a session; leaves no journal behind in which nothing was done."""
     session.close()
     remove_if_empty(journal_of(session.image.hash))
+
+
+def get_ready(session: Session, model: str, region: Box, window: Window) -> None:
+    """Load a model and let it see what will probably be asked about, so that the first prompt is answered sooner.
+
+    Does nothing where weights would have to be fetched: that waits until the user really asks for something. Errors
+    are left to that moment too.
+    """
+    backend = session.backend
+    if isinstance(backend, LocalBackend) and registry.row(model).status != "absent":
+        backend.load(model)
+        backend.prefetch(ImageId(session.image.hash), model, [region], window)

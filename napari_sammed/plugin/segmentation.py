@@ -3,7 +3,7 @@ goes to the layers and the panel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer
 
 from napari_sammed.backend.base import Backend, Prediction
+from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
+from napari_sammed.models import registry
+from napari_sammed.models.registry import default_for
 from napari_sammed.plugin import messages
-from napari_sammed.plugin.coordinates import hidden_axis
+from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.layers import LayerWriter, Mode
-from napari_sammed.plugin.opening import close_session, open_session
+from napari_sammed.plugin.opening import close_session, get_ready, open_session
 from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
 from napari_sammed.plugin.views.objects import ObjectRow
 from napari_sammed.plugin.views.panel import Panel
-from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts
 from napari_sammed.session import Change, Session
 
 if TYPE_CHECKING:
@@ -102,8 +105,13 @@ class Segmentation:
         if mode is not Mode.NAVIGATE and self.viewer.dims.ndisplay == 3:
             self._panel.status.say(NOT_IN_3D)
             mode = Mode.NAVIGATE
+        made = self.writer.labels is None
         self.writer.set_mode(mode)
+        if made and self.session is not None and self.session.objects:
+            self.writer.show_labels(None, self.session.labels)
         self._show_prompts()
+        if mode is not Mode.NAVIGATE:
+            self._when_open(lambda session: self._get_ready(session, mode))
 
     def collect_prompts(self) -> None:
         """Take over what the user did in the prompt layers."""
@@ -128,6 +136,18 @@ class Segmentation:
 
     def new_object(self) -> None:
         self._when_open(lambda session: session.new_object())
+
+    def start(self, name: str, prompts: Sequence[Prompt], model: str) -> None:
+        """Segment a first object from prompts that nobody drew; nothing if the session has objects already."""
+
+        def first(session: Session) -> None:
+            if session.objects:
+                return
+            session.new_object(name)
+            for prompt in prompts:
+                self._expect(session.add(prompt, model=model, progress=self._progress))
+
+        self._when_open(first)
 
     def choose_object(self, label: int) -> None:
         self._when_open(lambda session: session.select(label))
@@ -254,6 +274,22 @@ class Segmentation:
         session.window = self._window(session)
         axis = hidden_axis(self.viewer.dims, self.image.ndim)
         self._expect(session.add(prompt, axis=axis, progress=self._progress))
+
+    def _get_ready(self, session: Session, mode: Mode) -> None:
+        """Have the model loaded and the displayed slice encoded before the first prompt, if a network answers."""
+        grid = session.image.grid
+        chosen = self._panel.image_section.model.key or AUTO
+        usual: Prompt = grid.box if mode is Mode.BOX else Point((0,) * grid.ndim)
+        model = default_for(grid.ndim, usual) if chosen == AUTO else chosen
+        here = current_slice(self.image, self.viewer.dims)
+        if model not in registry.names() or 2 not in session.backend.card(model).dimensions:
+            return
+        region = grid.box
+        if here is not None:
+            axis = hidden_axis(self.viewer.dims, self.image.ndim)
+            region = slice_of(grid, axis, min(max(here, 0), grid.shape[axis] - 1))
+        window = self._window(session)
+        self._background.run(lambda: get_ready(session, model, region, window))
 
     def _alter(self, session: Session, number: int, prompt: Prompt | None) -> None:
         """Move, flip or delete a prompt that the user changed in its layer: the last one only."""

@@ -1,13 +1,12 @@
-"""The dock widget: the panel in a scroll area, and the coordinator behind it."""
+"""The dock widget: the panel, and the coordinator behind it."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_sammed.plugin.coordinator import Coordinator
 from napari_sammed.plugin.views.panel import Panel
@@ -32,15 +31,9 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer, backend: Backend | None = None) -> None:
         super().__init__()
         self.panel = Panel()
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(self.panel)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area)
-        self.setMinimumWidth(self.panel.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
+        layout.addWidget(self.panel)
         self.coordinator = Coordinator(napari_viewer, self.panel, backend)
         # napari destroys widgets without closing them when its window goes; by then `self` is no longer usable.
         self.destroyed.connect(partial(Coordinator.close, self.coordinator))

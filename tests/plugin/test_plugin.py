@@ -164,6 +164,8 @@ def test_layers_may_be_renamed_and_deleted(hands, scene):
     assert hands.panel.modes.buttons["navigate"].isChecked()
     hands.mode("positive")
     np.testing.assert_array_equal(hands.writer.points.data, [middle(first)])
+    np.testing.assert_array_equal(hands.labels == 1, first)
+    hands.viewer.layers.remove(hands.writer.labels)
     click(hands, middle(second))
     np.testing.assert_array_equal(hands.labels == 1, first | second)
 
@@ -303,11 +305,11 @@ def test_the_gui_stays_alive_and_cancel_works_while_a_prediction_runs(hands, sce
     monkeypatch.setattr(model, "decode", slow)
     hands.writer.points.add(middle(first))
     hands.qtbot.waitUntil(started.is_set)
-    assert hands.panel.status.bar.isVisibleTo(hands.panel), "progress is shown"
+    hands.qtbot.waitUntil(lambda: hands.panel.status.bar.isVisibleTo(hands.panel))
     hands.press(hands.panel.status.cancel_button)
     gate.set()
     hands.settle()
-    assert hands.message.startswith("Cancelled") and hands.writer.labels is None
+    assert hands.message.startswith("Cancelled") and not hands.labels.any()
     hands.qtbot.waitUntil(lambda: not hands.panel.status.bar.isVisibleTo(hands.panel))
     click(hands, middle(second))
     np.testing.assert_array_equal(hands.labels == 1, first | second)

@@ -119,12 +119,15 @@ def test_status_shows_progress_only_while_busy(shown, qtbot):
     assert not status.bar.isVisible() and not status.retry_button.isVisible()
     status.set_busy(True)
     status.set_progress("Encoding", 0.0)
-    assert status.bar.maximum() == 0, "unknown"
+    assert not status.bar.isVisible(), "a quick answer needs no bar"
+    qtbot.waitUntil(status.bar.isVisible)
+    assert status.bar.maximum() == 0 and status.message.text() == "Encoding"
     status.set_progress("Slice 5", 0.5)
     assert status.bar.value() * 2 == status.bar.maximum() > 0
     cancelled, retried = heard(status.cancelled), heard(status.retried)
     qtbot.mouseClick(status.cancel_button, LEFT)
     status.set_busy(False)
+    assert not status.bar.isVisible() and not status.cancel_button.isVisible()
     status.say("It failed.", "A remark.", retry=True)
     qtbot.mouseClick(status.retry_button, LEFT)
     assert (len(cancelled), len(retried)) == (1, 1)

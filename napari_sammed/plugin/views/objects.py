@@ -97,10 +97,11 @@ class ObjectList(QWidget):
                 size.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(i, 0, name)
                 self.table.setItem(i, 1, size)
-        if current in self._labels:
-            self.table.selectRow(self._labels.index(current))
-        else:
-            self.table.clearSelection()
+        if self.current != current:  # selecting repaints the whole window, canvas included
+            if current in self._labels:
+                self.table.selectRow(self._labels.index(current))
+            else:
+                self.table.clearSelection()
         self.table.blockSignals(False)
         self.delete_button.setEnabled(current in self._labels)
 

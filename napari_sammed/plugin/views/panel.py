@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QFrame, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QFrame, QGridLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.objects import ObjectList
@@ -55,7 +55,8 @@ class Panel(QWidget):
             button.clicked.connect(lambda _, name=name: self._on_action(name))
             row, column = divmod(position, 2)
             grid.addWidget(button, row, column, 1, 2 if name == "save" else 1)
-        layout = QVBoxLayout(self)
+        controls = QWidget(self)
+        layout = QVBoxLayout(controls)
         layout.setSpacing(6)
         for title, widgets in (
             ("Image", (self.image_section,)),
@@ -66,9 +67,8 @@ class Panel(QWidget):
             for widget in widgets:
                 layout.addWidget(widget)
         layout.addLayout(grid)
-        layout.addWidget(_line())
-        layout.addWidget(self.status)
         layout.addStretch(1)
+        self._arrange(controls)
         self.slices.set_limits(None)
         self.set_usable(False)
 
@@ -86,6 +86,21 @@ class Panel(QWidget):
                 self.actions_[name].setToolTip(f"{ACTIONS[name][1]} (key {key})")
         if "new" in keys:
             self.objects.new_button.setToolTip(f"The next prompts belong to another object (key {keys['new']})")
+
+    def _arrange(self, controls: QWidget) -> None:
+        """Controls scroll in a low window; what is going on stays in sight."""
+        area = QScrollArea(self)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(controls)
+        area.setMinimumWidth(controls.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area, 1)
+        outer.addWidget(_line())
+        self.status.layout().setContentsMargins(9, 0, 9, 9)
+        outer.addWidget(self.status)
 
     def _on_action(self, name: str) -> None:
         if name != "save":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 _STEPS = 1000
+_PATIENCE = 400  # ms before progress is shown: quick answers should neither flicker nor wait for the bar to be drawn
 
 
 class StatusView(QWidget):
@@ -48,6 +49,11 @@ class StatusView(QWidget):
             layout.addWidget(widget)
         self.cancel_button.clicked.connect(lambda: self.cancelled.emit())
         self.retry_button.clicked.connect(lambda: self.retried.emit())
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_PATIENCE)
+        self._soon.timeout.connect(self._show_progress)
+        self._progress = ("", 0.0)
         self.set_busy(False)
         self.say("")
         self.warn("")
@@ -65,14 +71,26 @@ class StatusView(QWidget):
         self.warning.setVisible(bool(warning))
 
     def set_busy(self, busy: bool) -> None:
-        """Show or hide progress and the cancel button."""
-        self.bar.setVisible(busy)
-        self.cancel_button.setVisible(busy)
+        """Show, after a moment, or hide progress and the cancel button."""
         if not busy:
-            self.bar.setRange(0, 0)
+            self._soon.stop()
+            self._progress = ("", 0.0)
+            self.bar.hide()
+            self.cancel_button.hide()
+        elif not self._soon.isActive() and self.bar.isHidden():
+            self._soon.start()
 
     def set_progress(self, text: str, fraction: float) -> None:
         """Say what is being done and how far it is; a fraction of 0 means that nobody knows yet."""
-        self.message.setText(text)
+        self._progress = (text, fraction)
+        if not self.bar.isHidden():
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        text, fraction = self._progress
+        if text:
+            self.message.setText(text)
         self.bar.setRange(0, _STEPS if fraction > 0 else 0)
         self.bar.setValue(round(_STEPS * min(fraction, 1.0)))
+        self.bar.show()
+        self.cancel_button.show()
