@@ -23,7 +23,16 @@ from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.lattice import edge_weights, neighbours, shapes, walk
-from napari_sammed.prompts import Point, Prompts, Stroke
+from napari_sammed.models.seeds import (
+    anchor,
+    balls,
+    marked_voxels,
+    outside_boxes,
+    places_to_look_at,
+    positive_voxels,
+    to_samples,
+)
+from napari_sammed.prompts import Point, Prompts
 from napari_sammed.volume import Volume
 
 if TYPE_CHECKING:
@@ -44,7 +53,6 @@ _THRESHOLD_FROM_MORE = 0.2  # after more clicks or a stroke: there are more plac
 _THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
 _ELONGATION = 2.0  # worth of a longer shape against an unusual threshold
 _LEAST_SIZE = 40  # samples
-_SPREAD = 16  # places of one stroke whose grey values are looked at
 _CEILING = 20.0  # of the logits
 _SHAPELESS = 0.02  # a lower score means a mere ball around the click, with no edge in view
 
@@ -99,7 +107,7 @@ class RandomWalker:
         if extent is None:
             raise InputError("The random walker needs a click, a stroke or a box.")
         while True:
-            region = _region(grid, _anchor(prompts), step, limit)
+            region = _region(grid, anchor(prompts), step, limit)
             needed = extent.grow(2).intersect(limit)
             if region.box == limit or needed is None or needed.intersect(region.box) == needed:
                 return region
@@ -131,15 +139,15 @@ class RandomWalker:
         samples: _Samples = embedding.features
         region, spacing = embedding.region, embedding.region.grid.spacing
         scale = np.array(spacing) / min(spacing)
-        positive = _positive(prompts)
-        inside = _balls(_to_samples(positive, region), scale, samples.raw.shape, _SEED_RADIUS)
-        negative = _voxels(prompts, positive=False)
-        outside = _balls(_to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS) & ~inside
-        outside |= _outside_boxes(prompts, region) & ~inside
+        positive = positive_voxels(prompts)
+        inside = balls(to_samples(positive, region), scale, samples.raw.shape, _SEED_RADIUS)
+        negative = marked_voxels(prompts, positive=False)
+        outside = balls(to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS) & ~inside
+        outside |= outside_boxes(prompts, region) & ~inside
         if not inside.any():
             raise InputError("The random walker needs a positive click or stroke, or a box, in the region it looks at.")
 
-        centres = _to_samples(_spread(prompts, positive), region)
+        centres = to_samples(places_to_look_at(prompts, positive), region)
         texture, levels = _look(samples, centres, scale)
         unlike = np.min([np.abs(samples.smooth - level) for level in levels], axis=0) / (_ALIKE * texture)
         leak = _LEAST_LEAK + _LEAK * (1 - np.exp(-0.5 * unlike**2))
@@ -181,7 +189,7 @@ class RandomWalker:
         limit = image.box if within is None else _common(image.box, within)
         if box == limit:
             return None
-        larger = _region(image, _anchor(prompts), 2 * min(logits.region.grid.spacing), limit)
+        larger = _region(image, anchor(prompts), 2 * min(logits.region.grid.spacing), limit)
         if logits.score < _SHAPELESS:
             return larger
         mask = logits.values > 0
@@ -251,12 +259,12 @@ def _common(image: Box, within: Box) -> Box:
     return common
 
 
-def _region(grid: Grid, anchor: np.ndarray, step: float, limit: Box) -> Region:
+def _region(grid: Grid, centre: np.ndarray, step: float, limit: Box) -> Region:
     """The box of the usual number of samples, `step` mm apart, around a voxel; thick slices stay as they are."""
     spacing = np.array(grid.spacing)
     half = _SAMPLES[grid.ndim] * step / 2 / spacing
-    low = np.maximum(np.rint(anchor - half).astype(int), limit.low)
-    high = np.minimum(np.rint(anchor + half).astype(int) + 1, limit.high)
+    low = np.maximum(np.rint(centre - half).astype(int), limit.low)
+    high = np.minimum(np.rint(centre + half).astype(int) + 1, limit.high)
     size = high - low
     shape = np.minimum(size, np.ceil(size * spacing / step - 1e-6)).astype(int)
     return Region.of_box(grid, Box(tuple(low), tuple(high)), tuple(int(n) for n in shape))
@@ -273,75 +281,6 @@ def _first_step(grid: Grid, prompts: Prompts, limit: Box) -> float:
     return max(step, min(grid.spacing))
 
 
-def _anchor(prompts: Prompts) -> np.ndarray:
-    """The voxel that the region is centred on: the first positive one, so that more clicks keep the region."""
-    return _positive(prompts)[0]
-
-
-def _voxels(prompts: Prompts, positive: bool) -> np.ndarray:
-    """Clicked and painted voxels of one sign, (N, ndim) of float."""
-    parts = [
-        np.array([item.index]) if isinstance(item, Point) else item.voxels()
-        for item in prompts
-        if isinstance(item, (Point, Stroke)) and item.positive == positive
-    ]
-    return np.concatenate(parts).astype(float) if parts else np.empty((0, prompts.ndim or 0))
-
-
-def _positive(prompts: Prompts) -> np.ndarray:
-    """Positive voxels; the centres of the boxes where nothing else is positive."""
-    voxels = _voxels(prompts, positive=True)
-    if len(voxels):
-        return voxels
-    centres = [(np.array(box.low) + np.array(box.high) - 1) / 2 for box in prompts.of(Box)]
-    if not centres:
-        raise InputError("The random walker needs a positive click or stroke, or a box, to start from.")
-    return np.array(centres)
-
-
-def _spread(prompts: Prompts, positive: np.ndarray) -> np.ndarray:
-    """All positive clicks and a few voxels of each stroke."""
-    strokes = [stroke for stroke in prompts.of(Stroke) if stroke.positive]
-    if not strokes:
-        return positive
-    clicks = prompts.points(positive=True)
-    parts = [clicks] if len(clicks) else []
-    return np.concatenate([*parts, *(stroke.spread(_SPREAD) for stroke in strokes)]).astype(float)
-
-
-def _to_samples(voxels: np.ndarray, region: Region) -> np.ndarray:
-    """Samples nearest to voxels of the image, (M, ndim) of int; those outside of the region are left out."""
-    inside = np.array([region.box.contains(voxel) for voxel in voxels], bool)
-    ratio = np.array(region.grid.shape) / region.box.shape
-    samples = (voxels[inside] - region.box.low + 0.5) * ratio - 0.5 if len(voxels) else np.empty((0, len(ratio)))
-    return np.clip(np.rint(samples), 0, np.array(region.grid.shape) - 1).astype(int)
-
-
-def _balls(centres: np.ndarray, scale: np.ndarray, shape: tuple[int, ...], radius: float) -> np.ndarray:
-    """Whether a sample lies within `radius` finest samples of one of the centres."""
-    mask = np.zeros(shape, bool)
-    reach = np.floor(radius / scale).astype(int)
-    offsets = np.indices(2 * reach + 1).reshape(len(scale), -1).T - reach
-    offsets = offsets[((offsets * scale) ** 2).sum(axis=1) <= radius**2]
-    hits = (centres[:, None] + offsets).reshape(-1, len(scale))
-    hits = hits[((hits >= 0) & (hits < shape)).all(axis=1)]
-    mask[tuple(hits.T)] = True
-    return mask
-
-
-def _outside_boxes(prompts: Prompts, region: Region) -> np.ndarray:
-    """Samples whose centres lie in no box, where there are boxes."""
-    shape = region.grid.shape
-    boxes = prompts.of(Box)
-    outside = np.full(shape, bool(boxes))
-    ratio = np.array(region.box.shape) / shape
-    for box in boxes:
-        low, high = ((np.array(corner) - region.box.low) / ratio - 0.5 for corner in (box.low, box.high))
-        low, high = np.clip(np.ceil(low), 0, shape).astype(int), np.clip(np.ceil(high), 0, shape).astype(int)
-        outside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = False
-    return outside
-
-
 def _noise(raw: np.ndarray) -> float:
     """Standard deviation of the noise: the usual contrast of neighbours, those that are equal left out."""
     contrasts = []
@@ -356,10 +295,10 @@ def _look(samples: _Samples, centres: np.ndarray, scale: np.ndarray) -> tuple[fl
     """How much the tissue around the clicks varies, and the grey value of each click."""
     textures, levels = [], []
     for centre in centres:
-        near = _balls(centre[None], scale, samples.raw.shape, _TEXTURE_RADIUS)
+        near = balls(centre[None], scale, samples.raw.shape, _TEXTURE_RADIUS)
         values = samples.raw[near]
         textures.append(np.median(np.abs(values - np.median(values))) / 0.6745)
-        core = _balls(centre[None], scale, samples.raw.shape, _SEED_RADIUS)
+        core = balls(centre[None], scale, samples.raw.shape, _SEED_RADIUS)
         levels.append(float(np.median(samples.smooth[core])))
     floor = 0.1 * samples.noise
     return max(float(np.median(textures)), floor), levels
