@@ -200,13 +200,14 @@ class LocalBackend:
         volume = self._volume(image)
         with clock("load"):
             model = self._loaded(name, cancel, progress)
-        region = model.plan(volume.grid, prompts, within)
+        understood, _ = reductions.reduce(prompts, model.card)
+        region = model.plan(volume.grid, understood, within)
         while True:
             with clock("embed"):
                 embedding = self._embedding(image, model, region, window, cancel, progress)
             with clock("decode"), _out_of_memory(name):
                 logits, sentences = reductions.answer(model, embedding, prompts, previous, cancel)
-            larger = model.grow(logits, volume.grid, prompts, within) if isinstance(model, GrowingModel) else None
+            larger = model.grow(logits, volume.grid, understood, within) if isinstance(model, GrowingModel) else None
             if larger is None:
                 break
             region, previous = larger, None
