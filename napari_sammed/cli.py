@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with talking():
             result = app(args=argv, prog_name="napari-sammed", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        status = result if isinstance(result, int) else 0
+        if status == _INTERRUPTED:  # newer versions of typer catch Ctrl-C themselves
+            note("napari-sammed: interrupted")
+        return status
     except InputError as error:
         note(f"napari-sammed: {error}")
         return _USAGE
