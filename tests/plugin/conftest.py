@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -35,16 +36,22 @@ def backend() -> Iterator[LocalBackend]:
 
 
 @pytest.fixture
-def open_plugin(make_napari_viewer, backend, qtbot) -> Iterator[Callable[..., Hands]]:
-    """Open a viewer with a layer and the plugin; the model is the one that thresholds."""
+def open_plugin(request, backend, qtbot) -> Iterator[Callable[..., Hands]]:
+    """Open a viewer with a layer and the plugin; the model is the one that thresholds.
+
+    Without ``show`` it is a viewer without a window, which is much faster and has everything but a canvas.
+    """
     opened: list[Hands] = []
 
     def open_(array: np.ndarray | None = None, *, show: bool = False, model: str = "thresholder", **layer) -> Hands:
-        viewer = make_napari_viewer(show=show)
+        viewer = request.getfixturevalue("make_napari_viewer")(show=True) if show else ViewerModel()
         if array is not None:
             viewer.add_image(array, **layer)
         widget = SegmentWidget(viewer, backend)
-        dock = viewer.window.add_dock_widget(widget, name="SAMMed")
+        if show:
+            viewer.window.add_dock_widget(widget, name="SAMMed")
+        else:
+            qtbot.addWidget(widget)
         hands = Hands(viewer, widget, qtbot)
         opened.append(hands)
         choices = [Choice("thresholder", "Thresholder"), Choice("planar", "Planar")]
@@ -53,7 +60,6 @@ def open_plugin(make_napari_viewer, backend, qtbot) -> Iterator[Callable[..., Ha
         if array is not None:
             hands.settle()
         if show:
-            dock.raise_()
             viewer.reset_view()
             QApplication.processEvents()
         return hands
@@ -121,13 +127,18 @@ class Hands:
     def canvas(self):
         return self.viewer.window._qt_viewer.canvas.native
 
+    @property
+    def camera(self):
+        scene = getattr(self.viewer, "scene", None)  # since napari 0.9
+        return self.viewer.camera if scene is None else scene.camera
+
     def position(self, index: Sequence[float]) -> QPoint:
         """Where on the canvas a voxel of the image is seen."""
         image = self.segmentation.image
         shown = list(self.viewer.dims.displayed)
         world = np.array(image.data_to_world(index))[shown]
         middle = np.array([self.canvas.height(), self.canvas.width()]) / 2
-        row, column = (world - np.array(self.viewer.camera.center)[-2:]) * self.viewer.camera.zoom + middle
+        row, column = (world - np.array(self.camera.center)[-2:]) * self.camera.zoom + middle
         return QPoint(round(column), round(row))
 
     def look_at(self, index: Sequence[float]) -> None:

@@ -367,3 +367,18 @@ def test_closing_the_dock_ends_the_threads(hands):
     )
     assert all(type(layer).__name__ in ("Image", "Labels") for layer in hands.viewer.layers)
     assert hands.segmentation is None
+
+
+def test_a_click_in_3d_display_is_refused(open_plugin):
+    volume, _, _ = two_balls()
+    hands = open_plugin(volume.array)
+    hands.mode("positive")
+    hands.viewer.dims.ndisplay = 3
+    hands.settle()
+    assert hands.panel.modes.buttons["navigate"].isChecked()
+    hands.mode("positive")
+    assert "2D display" in hands.message
+    hands.viewer.layers.selection.active = hands.writer.points
+    hands.writer.points.add((5, 5, 5))
+    hands.settle()
+    assert len(hands.writer.points.data) == 0 and not hands.session.objects
