@@ -1,12 +1,14 @@
 """Torch modules only: no files, no images, no prompts beyond tensors.
 
-`create` builds a network by its registry name. Its parts (`image_encoder`, `prompt_encoder`, `mask_decoder`)
-are called by keyword as in the official codes, and its state-dict keys are those of the official checkpoints.
+`create` builds a network by its registry name, `optimized` makes the faster form for inference of a loaded
+one. Its parts (`image_encoder`, `prompt_encoder`, `mask_decoder`) are called by keyword as in the official
+codes, and its state-dict keys are those of the official checkpoints.
 """
 
 from __future__ import annotations
 
 from napari_sammed.networks.builders import BUILDERS, create
+from napari_sammed.networks.inference import optimized
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.prompt_encoder import PromptEncoder
 from napari_sammed.networks.promptable import PromptableNetwork
@@ -21,4 +23,5 @@ __all__ = [
     "TinyViT",
     "TwoWayTransformer",
     "create",
+    "optimized",
 ]

@@ -88,26 +88,28 @@ class MaskDecoder(nn.Module):
         iou : Tensor
             Predicted IoU, (B, masks).
         """
-        chosen = range(1, self.num_mask_tokens) if multimask_output else range(1)
-        tokens = self._tokens(image_embeddings, sparse_prompt_embeddings)
+        chosen = self.chosen_masks(multimask_output)
+        tokens = self.prompt_tokens(image_embeddings, sparse_prompt_embeddings)
         image = image_embeddings + unexpanded(dense_prompt_embeddings)
         tokens, image_tokens = self.transformer(image, image_pe, tokens)
         features = self._upscale(image_tokens, image.shape[2:])
-        masks = torch.einsum("bmc,bcn->bmn", self._mask_weights(tokens, chosen), features.flatten(2))
+        masks = torch.einsum("bmc,bcn->bmn", self.mask_weights(tokens, chosen), features.flatten(2))
         iou = self.iou_prediction_head(tokens[:, 0])
         return masks.unflatten(2, features.shape[2:]), iou[:, chosen.start : chosen.stop]
 
-    def _tokens(self, image_embeddings: Tensor, sparse: Tensor) -> Tensor:
+    def chosen_masks(self, multimask_output: bool) -> range:
+        """Mask tokens whose masks are returned; the work for the others is not done."""
+        return range(1, self.num_mask_tokens) if multimask_output else range(1)
+
+    def prompt_tokens(self, image_embeddings: Tensor, sparse: Tensor) -> Tensor:
         """Tokens of the transformer: IoU, masks, prompts; (B, 1 + masks + T, C)."""
         batch = max(len(image_embeddings), len(sparse))
         if not {len(image_embeddings), len(sparse)} <= {1, batch}:
-            raise ValueError(
-                f"{len(image_embeddings)} image embeddings do not match {len(sparse)} prompt sets"
-            )
+            raise ValueError(f"{len(image_embeddings)} image embeddings do not match {len(sparse)} prompt sets")
         output = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).unsqueeze(0)
         return torch.cat([output.expand(batch, -1, -1), sparse.expand(batch, -1, -1)], dim=1)
 
-    def _mask_weights(self, tokens: Tensor, chosen: range) -> Tensor:
+    def mask_weights(self, tokens: Tensor, chosen: range) -> Tensor:
         """Channel weights of the chosen masks, (B, masks, C / 8), from their tokens."""
         return torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in chosen], dim=1)
 

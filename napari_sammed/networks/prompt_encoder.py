@@ -11,7 +11,7 @@ from napari_sammed.networks.layers import CONV, FourierCode, LayerNormNd
 
 
 class PromptEncoder(nn.Module):
-    """Points and boxes become tokens (sparse), a mask becomes a map (dense); SAM paper, section 3, appendix A.
+    """Points and boxes become tokens (sparse), a mask becomes a map (dense); SAM paper, appendix A.
 
     Parameters
     ----------

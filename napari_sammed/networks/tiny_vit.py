@@ -20,9 +20,7 @@ from napari_sammed.networks.layers import LayerNormNd
 class ConvNorm(nn.Module):
     """Convolution without bias, then batch norm; no activation."""
 
-    def __init__(
-        self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.c = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
@@ -37,9 +35,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, embed_dim: int) -> None:
         super().__init__()
-        self.seq = nn.Sequential(
-            ConvNorm(channels, embed_dim // 2), nn.GELU(), ConvNorm(embed_dim // 2, embed_dim)
-        )
+        self.seq = nn.Sequential(ConvNorm(channels, embed_dim // 2), nn.GELU(), ConvNorm(embed_dim // 2, embed_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, embed_dim, H, W)."""

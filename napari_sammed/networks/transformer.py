@@ -88,16 +88,9 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_image_to_token = Attention(embed_dim, num_heads, downsample_rate)
         self.skip_first_layer_pe = skip_first_layer_pe
 
-    def forward(
-        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor) -> tuple[Tensor, Tensor]:
         """Update tokens ``queries`` (B, T, C) and image ``keys`` (B or 1, N, C), each with its code."""
-        if self.skip_first_layer_pe:
-            queries = self.self_attn(queries, queries, queries)
-        else:
-            q = queries + query_pe
-            queries = queries + self.self_attn(q, q, queries)
-        queries = self.norm1(queries)
+        queries = self.attend_to_themselves(queries, query_pe)
 
         placed_keys = keys + key_pe
         queries = queries + self.cross_attn_token_to_image(queries + query_pe, placed_keys, keys)
@@ -107,6 +100,13 @@ class TwoWayBlock(nn.Module):
 
         keys = keys + self.cross_attn_image_to_token(placed_keys, queries + query_pe, queries)
         return queries, self.norm4(keys)
+
+    def attend_to_themselves(self, queries: Tensor, query_pe: Tensor) -> Tensor:
+        """The block's first step, which concerns the tokens only."""
+        if self.skip_first_layer_pe:
+            return self.norm1(self.self_attn(queries, queries, queries))
+        q = queries + query_pe
+        return self.norm1(queries + self.self_attn(q, q, queries))
 
 
 class TwoWayTransformer(nn.Module):

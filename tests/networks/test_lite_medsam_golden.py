@@ -10,7 +10,7 @@ from tests.golden import Golden, described_keys, fill, max_difference
 
 TOLERANCE = 1e-5  # well below the 2e-4 that is asked for, so that small mistakes are seen
 
-# Stage -> strides of the stored array: (batch, channels, rows, columns), for layers (batch, tokens, channels).
+# Stage -> strides of the stored array over (batch, channels, rows, columns) or (batch, tokens, channels).
 STAGES = {
     "enc.patch_embed_sub": (1, 4, 8, 8),
     "enc.layer0_sub": (1, 16, 4),
@@ -29,6 +29,12 @@ def golden(shared) -> Golden:
 @pytest.fixture(scope="module")
 def network():
     return fill(networks.create("litemedsam"))
+
+
+@pytest.fixture(scope="module", params=["trainable", "optimized"])
+def form(request, network):
+    """Each form in which the network is used."""
+    return network if request.param == "trainable" else networks.optimized(network)
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +76,21 @@ def test_encoder_stage(golden, stages, stage):
     assert max_difference(strided, golden.tensor(f"out.{stage}")) < TOLERANCE
 
 
-def test_box_prompt_to_logits_and_iou(golden, network, stages):
+def test_box_prompt_to_embedding_logits_and_iou(golden, form, image):
     box = golden.tensor("out.box_in_frame")[None]
     with torch.inference_mode():
-        sparse, dense = network.prompt_encoder(points=None, boxes=box, masks=None)
-        masks, iou = network.mask_decoder(
-            image_embeddings=stages["image_embedding_sub"],
-            image_pe=network.prompt_encoder.get_dense_pe(),
+        embedding = form.image_encoder(image)
+        sparse, dense = form.prompt_encoder(points=None, boxes=box, masks=None)
+        masks, iou = form.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=form.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=False,
         )
     assert masks.shape == (1, 1, 256, 256)
+    stored = golden.tensor("out.image_embedding_sub")
+    assert max_difference(embedding[:, ::4, ::4, ::4], stored) < TOLERANCE
     assert max_difference(sparse, golden.tensor("out.sparse")) < TOLERANCE
     assert max_difference(masks[:, :, ::4, ::4], golden.tensor("out.low_res_sub")) < TOLERANCE
     assert max_difference(iou, golden.tensor("out.iou")) < TOLERANCE

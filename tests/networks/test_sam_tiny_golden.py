@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_sammed.networks.builders import build_mask_decoder, build_prompt_encoder
+from napari_sammed.networks.fast_mask_decoder import FastMaskDecoder
 from tests.golden import Golden, described_keys, fill, max_difference
 
 TOLERANCE = 1e-5
@@ -27,14 +28,18 @@ def golden(shared) -> Golden:
     return Golden(shared / "goldens" / "sam_tiny.npz")
 
 
+@pytest.fixture(scope="module", params=["trainable", "fast"])
+def decoder(request, parts):
+    """Each form of the mask decoder."""
+    return parts[1] if request.param == "trainable" else FastMaskDecoder(parts[1])
+
+
 @pytest.fixture(scope="module")
 def parts(golden):
     """Prompt encoder and mask decoder with golden weights."""
     size = golden.meta["config"]["image_size"]
     grid = size // golden.meta["config"]["patch_size"]
-    prompt_encoder = fill(
-        build_prompt_encoder(golden.meta["config"], (grid, grid), (size, size)), "prompt_encoder."
-    )
+    prompt_encoder = fill(build_prompt_encoder(golden.meta["config"], (grid, grid), (size, size)), "prompt_encoder.")
     return prompt_encoder, fill(build_mask_decoder(golden.meta["config"], dims=2), "mask_decoder.")
 
 
@@ -70,10 +75,10 @@ def test_prompt_encoder(golden, parts, case):
 
 @pytest.mark.parametrize("output", ["multi", "single"])
 @pytest.mark.parametrize("case", CASES)
-def test_mask_decoder(golden, parts, case, output):
+def test_mask_decoder(golden, parts, decoder, case, output):
     sparse, dense = encode(golden, parts[0], case)
     with torch.inference_mode():
-        masks, iou = parts[1](
+        masks, iou = decoder(
             image_embeddings=golden.tensor("out.image_embedding"),
             image_pe=parts[0].get_dense_pe(),
             sparse_prompt_embeddings=sparse,
