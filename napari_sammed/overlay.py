@@ -146,7 +146,7 @@ def _lettered(picture: np.ndarray, letters: Sequence[str]) -> np.ndarray:
     places = (((width / 2, 3), "ma"), ((width / 2, height - 3), "md"), ((4, height / 2), "lm"))
     places = (*places, ((width - 4, height / 2), "rm"))
     for letter, (place, anchor) in zip(letters, places, strict=True):
-        draw.text(place, letter, fill=(200, 200, 200), anchor=anchor, font_size=16, stroke_width=1, stroke_fill=0)
+        draw.text(place, letter, fill=(240, 240, 240), anchor=anchor, font_size=16, stroke_width=1, stroke_fill=0)
     return np.asarray(image)
 
 

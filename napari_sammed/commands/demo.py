@@ -74,12 +74,12 @@ def demo(headless: bool, folder: Path, as_json: bool) -> None:
 
 
 def brain_scene(sample: samples.Sample) -> Scene:
-    """Two clicks in the left lateral ventricle, compared with the fluid around them in the template's tissue maps."""
-    clicks = (Point((90, 98, 77)), Point((90, 132, 92)))
-    nearby = Box((76, 84, 62), (108, 168, 98))  # the ventricle without the fluid of the midline and the sulci
+    """Two clicks in each lateral ventricle, compared with the fluid around them in the template's tissue maps."""
+    clicks = [Point(index) for index in ((90, 98, 77), (90, 132, 92), (90, 98, 119), (90, 132, 104))]
+    nearby = Box((76, 84, 62), (108, 168, 135))  # the ventricles without the fluid below them and in the sulci
     reference = np.zeros(sample.image.grid.shape, bool)
     reference[nearby.slices] = _piece(sample.labels[nearby.slices] == 3, [c.index for c in clicks], nearby)
-    return Scene(sample, "left lateral ventricle", clicks, reference, "the fluid in the template's tissue masks")
+    return Scene(sample, "lateral ventricles", clicks, reference, "the fluid in the template's tissue masks")
 
 
 def torso_scene(sample: samples.Sample) -> Scene:
