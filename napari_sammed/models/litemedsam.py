@@ -21,6 +21,7 @@ from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.planes import Plane, plane_axes, plane_of, slice_to_look_at
 from napari_sammed.models.resize import resize_area
+from napari_sammed.networks import optimized
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
@@ -48,7 +49,7 @@ class LiteMedSAM:
         self.card = registry.card("litemedsam")
         self.weights_hash = weights_hash
         self.device = torch.device(device)
-        self.network = network.to(self.device).eval()
+        self.network = optimized(network.to(self.device).eval())
 
     def plan(self, grid: Grid, prompts: Prompts, within: Box | None) -> Region:
         """The slice under the prompts, whole unless `within` is smaller; longest side 256 samples, square pixels."""
