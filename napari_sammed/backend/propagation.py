@@ -1,0 +1,316 @@
+"""An object walks through a stack: from slices where it is known to those beside them, both ways, with a box network.
+
+On every slice the box of the neighbour's mask is tried with several margins, and the answer is taken that overlaps the
+neighbour's mask best and looks best to the network itself. (The official code of LiteMedSAM takes one margin, 3
+samples; a leak or a loss then never heals.) The walk ends where the object does: nothing is found, the mask explodes
+or collapses, or the network loses confidence. Pure logic: encoding, threads and caches belong to the engine passed in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from napari_sammed.backend.slicing import slice_of
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.geometry import Box, Grid
+from napari_sammed.models.base import Logits
+from napari_sammed.prompts import MaskPrompt
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.base import Cancel, Progress
+
+
+_WIDEST = 0.25  # margin, share of the box's own side: a small vessel's box must not take in its neighbours
+
+_STARTS = (0.5, 0.375, 0.625, 0.25, 0.75)  # along a box, where a walk may begin
+
+
+class Engine(Protocol):
+    """What a walk needs: a box network on the slices of one volume."""
+
+    grid: Grid
+
+    def decode(self, region: Box, boxes: Sequence[Box]) -> list[Logits]:
+        """Answers to boxes on a slice; encodes the slice first unless that is cached."""
+        ...
+
+    def restore(self, logits: Logits) -> np.ndarray:
+        """Logits on the image grid, of shape ``region.shape``."""
+        ...
+
+    def ahead(self, regions: Sequence[Box]) -> None:
+        """These slices come next; encode them when there is nothing better to do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a walk chooses its boxes, and when it ends.
+
+    Parameters
+    ----------
+    margins : tuple of float
+        What is added to each side of the box of the neighbour's mask, as shares of the slice's longest side.
+    least_overlap : float
+        Intersection over union with the neighbour's mask under which the object is lost.
+    explosion, collapse : float
+        Largest and smallest ratio of neighbouring areas.
+    least_confidence : float
+        Share of the best confidence so far (predicted IoU times stability) under which the object is lost.
+    lookahead : int
+        Slices to encode ahead.
+    """
+
+    margins: tuple[float, ...] = (1 / 256, 3 / 256, 5 / 256, 8 / 256)
+    least_overlap: float = 0.2
+    explosion: float = 2.5
+    collapse: float = 0.2
+    least_confidence: float = 0.5
+    near: float = 3.0
+    lookahead: int = 2
+
+
+@dataclass
+class Walk:
+    """Where a walk has been.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Inside `scope`.
+    scope : Box
+        The part of the image that the answer speaks of.
+    scores : dict of int to float
+        Slice index -> confidence 0..1; 1 for anchors.
+    stops : dict of int to str
+        First slice beyond each end of the walk -> why it ended before the limits.
+    """
+
+    mask: np.ndarray
+    scope: Box
+    scores: dict[int, float] = field(default_factory=dict)
+    stops: dict[int, str] = field(default_factory=dict)
+
+
+def propagate(
+    engine: Engine,
+    anchors: Sequence[MaskPrompt],
+    axis: int,
+    *,
+    within: Box | None = None,
+    rules: Rules | None = None,
+    cancel: Cancel | None = None,
+    progress: Progress | None = None,
+) -> Walk:
+    """Carry an object from its anchors through the stack.
+
+    Parameters
+    ----------
+    engine : Engine
+    anchors : sequence of MaskPrompt
+        Masks one voxel thick along `axis`, on different slices; kept as they are. Between two of them every slice is
+        answered from the nearer one, and the walk does not stop.
+    axis : int
+        Array axis to walk along.
+    within : Box or None
+        Hard limits of walk and mask.
+    rules : Rules or None
+    cancel : threading.Event, optional
+    progress : callable, optional
+
+    Raises
+    ------
+    InputError
+        If an anchor is not flat along `axis`, or lies outside of `within`.
+    Cancelled
+        If `cancel` was set; asked between slices.
+    """
+    rules = rules or Rules()
+    scope = engine.grid.box if within is None else within.intersect(engine.grid.box)
+    if scope is None:
+        raise InputError(f"The limits from {within.low} to {within.high} lie outside the image.")
+    walk = Walk(np.zeros(scope.shape, bool), scope)
+    known = _place(anchors, axis, walk)
+    done, total = 0, scope.shape[axis] - len(known)
+    for start, indices, free in _routes(sorted(known), scope, axis):
+        state = _State(known[start])
+        for step, index in enumerate(indices):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled
+            if progress is not None:
+                progress(f"slice {index}", done / max(total, 1))
+            coming = indices[step + 1 : step + 1 + rules.lookahead]
+            engine.ahead([slice_of(engine.grid, axis, i) for i in coming])
+            reason = _step(engine, walk, state, axis, index, rules)
+            done += 1
+            if reason:
+                if free:
+                    walk.stops[index] = reason
+                break
+    return walk
+
+
+def start(engine: Engine, box: Box, axis: int, cancel: Cancel | None = None) -> MaskPrompt:
+    """Where to begin inside a box around a whole object: the mask of the slice whose answer fills the box best.
+
+    The box's cross-section is loose on most slices, and a network for tight boxes can go astray on them; on the slice
+    where the object is widest it is tight. Tried are the middle slice and four others in the middle half.
+
+    Raises
+    ------
+    InputError
+        If nothing is found on any of them.
+    """
+    first, size = box.low[axis], box.shape[axis]
+    indices = sorted({first + round(share * (size - 1)) for share in _STARTS}, key=lambda i: abs(i - first - size // 2))
+    best: tuple[float, MaskPrompt] | None = None
+    for index in indices:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        region = slice_of(engine.grid, axis, index)
+        part = box.intersect(region)
+        answer = engine.decode(region, [part])[0]
+        values = engine.restore(answer)[part.shift([-lo for lo in region.low]).slices]
+        tight = Box.of_mask(values > 0)
+        if tight is None:
+            continue
+        stability = (values > 1).sum() / max((values > -1).sum(), 1)
+        rank = np.prod(tight.shape) / np.prod(part.shape) + answer.score + stability
+        if best is None or rank > best[0]:
+            best = rank, MaskPrompt(values > 0, part.low)
+    if best is None:
+        raise InputError(f"Nothing was found in the box from {box.low} to {box.high}: draw it closer to the object.")
+    return best[1]
+
+
+@dataclass
+class _State:
+    """What the walk remembers of the last slice."""
+
+    mask: np.ndarray  # 2D, of the scope's shape without the axis
+    confidence: float | None = None  # the best so far
+
+
+def _place(anchors: Sequence[MaskPrompt], axis: int, walk: Walk) -> dict[int, np.ndarray]:
+    """Put the anchors into the mask; their flat masks by slice index."""
+    if not anchors:
+        raise InputError("Propagation needs a mask on at least one slice to start from.")
+    known: dict[int, np.ndarray] = {}
+    for anchor in anchors:
+        extent = anchor.extent
+        if extent.shape[axis] != 1:
+            raise InputError(f"The mask to propagate is {extent.shape[axis]} voxels thick along axis {axis}, not one.")
+        common = extent.intersect(walk.scope)
+        if common is None:
+            raise InputError("The mask to propagate lies outside the limits of the propagation.")
+        part = anchor.mask[common.shift([-o for o in anchor.offset]).slices]
+        walk.mask[common.shift([-lo for lo in walk.scope.low]).slices] |= part
+        index = extent.low[axis]
+        known[index] = np.take(walk.mask, index - walk.scope.low[axis], axis)
+        walk.scores[index] = 1.0
+    return known
+
+
+def _routes(known: list[int], scope: Box, axis: int) -> list[tuple[int, list[int], bool]]:
+    """Anchor slice, slices to visit from it in order, and whether the walk may stop early there."""
+    first, last = scope.low[axis], scope.high[axis] - 1
+    routes = [(known[-1], list(range(known[-1] + 1, last + 1)), True)]
+    for low, high in itertools.pairwise(known):
+        middle = (low + high) // 2
+        routes.append((low, list(range(low + 1, middle + 1)), False))
+        routes.append((high, list(range(high - 1, middle, -1)), False))
+    routes.append((known[0], list(range(known[0] - 1, first - 1, -1)), True))
+    return [route for route in routes if route[1]]
+
+
+def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rules: Rules) -> str:
+    """Answer one slice and remember it; the reason to stop, or an empty string."""
+    region = slice_of(engine.grid, axis, index)
+    inside = walk.scope.intersect(region)
+    boxes = _boxes(state.mask, walk.scope, region, axis, engine.grid, rules.margins)
+    if inside != region:  # the limits are a box around the object: somewhere it reaches them
+        halfway = [np.add(a, b) // 2 for a, b in ((boxes[0].low, inside.low), (boxes[0].high, inside.high))]
+        boxes = list(dict.fromkeys([*boxes, Box(*map(tuple, halfway)), inside]))
+    answers = engine.decode(region, boxes)
+    loyalty = min(1.0, rules.near / engine.grid.spacing[axis])
+    best = None
+    for answer in answers:
+        values = engine.restore(answer)[inside.shift([-lo for lo in region.low]).slices].squeeze(axis)
+        found = _judge(values, state.mask, answer.score, loyalty)
+        if best is None or found.rank > best.rank:
+            best = found
+    reason = _lost(best, state, rules, limited=inside != region)
+    if reason:
+        return reason
+    state.confidence = best.confidence if state.confidence is None else max(state.confidence, best.confidence)
+    state.mask = best.mask
+    walk.mask[inside.shift([-lo for lo in walk.scope.low]).slices] = np.expand_dims(best.mask, axis)
+    walk.scores[index] = best.confidence
+    return ""
+
+
+def _boxes(mask: np.ndarray, scope: Box, region: Box, axis: int, grid: Grid, margins: Sequence[float]) -> list[Box]:
+    """The tight box of a flat mask, on another slice, with several margins; without repeats."""
+    tight = Box.of_mask(np.expand_dims(mask, axis)).shift(scope.low)
+    longest = max(size * spacing for size, spacing in zip(region.shape, grid.spacing, strict=True))
+    boxes = []
+    for share in margins:
+        low, high = list(region.low), list(region.high)
+        for a in range(3):
+            if a != axis:
+                margin = round(min(share * longest / grid.spacing[a], _WIDEST * tight.shape[a]))
+                low[a] = max(tight.low[a] - margin, region.low[a])
+                high[a] = min(tight.high[a] + margin, region.high[a])
+        box = Box(tuple(low), tuple(high))
+        if box not in boxes:
+            boxes.append(box)
+    return boxes
+
+
+@dataclass(frozen=True)
+class _Found:
+    mask: np.ndarray
+    overlap: float
+    confidence: float
+    rank: float
+
+
+def _judge(values: np.ndarray, neighbour: np.ndarray, score: float, loyalty: float) -> _Found:
+    """What an answer is worth beside the neighbouring slice's mask: overlap, predicted IoU and stability."""
+    mask = _touching(values > 0, neighbour)
+    overlap = float((mask & neighbour).sum() / max((mask | neighbour).sum(), 1))
+    stability = float((values > 1).sum() / max((values > -1).sum(), 1))
+    return _Found(mask, overlap, score * stability, loyalty * overlap + score + stability)
+
+
+def _touching(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """The parts of a mask that overlap the neighbour's; all of it if none does."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    kept = np.unique(labels[neighbour & mask])
+    return np.isin(labels, kept) if kept.size else mask
+
+
+def _lost(found: _Found, state: _State, rules: Rules, limited: bool) -> str:
+    """Why the walk should end here, or an empty string; in a box around the object it goes on while there is a mask."""
+    area, before = found.mask.sum(), state.mask.sum()
+    if area == 0:
+        return "nothing was found"
+    if limited:
+        return ""
+    if area > rules.explosion * before:
+        return "the mask exploded"
+    if area < rules.collapse * before:
+        return "the mask collapsed"
+    if found.overlap < rules.least_overlap:
+        return "the mask left its neighbour"
+    if state.confidence is not None and found.confidence < rules.least_confidence * state.confidence:
+        return "the network lost confidence"
+    return ""
