@@ -69,8 +69,8 @@ class Rules:
 
     margins: tuple[float, ...] = (1 / 256, 3 / 256, 5 / 256, 8 / 256)
     least_overlap: float = 0.2
-    explosion: float = 2.5
-    collapse: float = 0.2
+    explosion: float = 2.0
+    collapse: float = 0.1
     least_confidence: float = 0.5
     near: float = 3.0
     lookahead: int = 2
