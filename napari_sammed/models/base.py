@@ -184,6 +184,10 @@ class BoxModel(PromptableModel, Protocol):
         """One answer a box, in order; each as if the box were the only prompt."""
         ...
 
+    def coarse(self, logits: Logits) -> np.ndarray:
+        """The logits of a slice or flat image at the network's own resolution over ``region.box``: (rows, columns)."""
+        ...
+
 
 @runtime_checkable
 class GrowingModel(PromptableModel, Protocol):
