@@ -83,6 +83,9 @@ class Thresholder:
     def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:
         return [self.decode(embedding, Prompts((box,)), None) for box in boxes]
 
+    def coarse(self, logits: Logits) -> np.ndarray:
+        return logits.values.squeeze()
+
     def restore(self, logits: Logits) -> np.ndarray:
         return logits.values
 
