@@ -173,7 +173,7 @@ def test_a_session_is_kept_continued_and_replayed(capsys, scene, tmp_path):
     alone, _ = segment(capsys, tmp_path, "--point", points[0], "--session", journal)
     both, mask = segment(capsys, tmp_path, "--point", points[1], "--session", journal)
     assert both["voxels"] > alone["voxels"]  # prompts of later calls go to the same object
-    status, out, _ = run(capsys, "replay", journal, "-o", tmp_path / "again.nii.gz", "--json")
+    status, out, err = run(capsys, "replay", journal, "-o", tmp_path / "again.nii.gz", "--json")
     assert status == 0, err
     result = json.loads(out)
     assert result["identical"] is True
@@ -201,8 +201,7 @@ def test_replay_finds_an_image_that_was_moved_and_refuses_another(capsys, scene,
 
 
 def test_a_dicom_series_gets_its_mask_on_its_own_grid(capsys, shared, tmp_path):
-    folder = shared / "3d_ct_dicom_series_20slices"
-    folder = shared / "data" / folder.name if not folder.is_dir() else folder
+    folder = shared / "data" / "3d_ct_dicom_series_20slices"
     image, labels = read_volume(folder / "dicom"), read_volume(folder / "labels.nii.gz")
     liver = resample_labels(labels, image.grid) == 5
     arguments = ("--point", ijk(innermost(liver, image.grid.spacing)), "--json")
@@ -220,6 +219,7 @@ def test_a_dicom_series_gets_its_mask_on_its_own_grid(capsys, shared, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.timeout(900)
 def test_litemedsam_takes_a_box_through_slices(capsys, shared, weights, tmp_path):
     folder = shared / "data" / "3d_ct_torso_multiorgan"
     liver = read_volume(folder / "labels.nii.gz").array == 5
@@ -233,6 +233,21 @@ def test_litemedsam_takes_a_box_through_slices(capsys, shared, weights, tmp_path
     mask = read_volume(tmp_path / "m.nii.gz").array > 0
     assert not mask[:12].any() and not mask[15:].any()
     assert dice(mask[12:15], liver[12:15]) > 0.85
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_click_on_one_slice_is_carried_through_the_stack(capsys, shared, weights, tmp_path):
+    folder = shared / "data" / "3d_ct_torso_multiorgan"
+    image, labels = read_volume(folder / "image.nii.gz"), read_volume(folder / "labels.nii.gz")
+    part = Box((11, 0, 0), (17, *image.grid.shape[1:]))
+    write_volume(Volume(image.array[part.slices], image.grid.crop(part)), tmp_path / "image.nii.gz")
+    spleen = labels.array[part.slices] == 1
+    row, column = innermost(spleen[3], (1, 1))
+    result, mask = segment(capsys, tmp_path, "--point", f"{column},{row},3", "--propagate")
+    assert result["model"] == "litemedsam" and "box" in result["reductions"][0]
+    assert (mask.array > 0).any((1, 2)).all()
+    assert dice(mask.array > 0, spleen) > 0.85
 
 
 # ---- demo, doctor, models --------------------------------------------------------------------------------------------

@@ -79,9 +79,7 @@ def segment(request: Request) -> None:
     image = read_volume(request.image, frame=request.frame, series=request.series)
     axis = coordinates.array_axis(request.axis, image.grid)
     prompts = _prompts(request, image)
-    model = request.model
-    if model == AUTO and request.weights is not None:  # they belong to the model that the first prompt asks for
-        model = registry.default_for(image.grid.ndim, prompts[0])
+    model = _model(request, image, prompts)
     own = {} if request.weights is None else {registry.card(model).name: request.weights}
     source = {"path": str(request.image.absolute()), "frame": request.frame, "series": request.series}
     tally = _Tally()
@@ -203,6 +201,16 @@ def ended(session: Session) -> Iterator[None]:
         raise
     finally:
         session.close()
+
+
+def _model(request: Request, image: Volume, prompts: Sequence[Prompt]) -> str:
+    """The model that was named; else one of slices if they are to be walked through, else up to the session.
+
+    Weights without a name belong to the model that the first prompt asks for.
+    """
+    if request.model == AUTO and prompts and (request.propagate or request.weights is not None):
+        return registry.default_for(2 if request.propagate else image.grid.ndim, prompts[0])
+    return request.model
 
 
 def _prompts(request: Request, image: Volume) -> list[Prompt]:
