@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_sammed.backend.rectangles import Rectangle, squares
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models.base import BoxModel, Embedding, Logits
@@ -90,11 +91,8 @@ def climb(
         answered = None
     tried = _Tried(view, answered)
     if answered is None:
-        tried.decode(
-            given
-            + (_squares(view.centre, view.least, [s * view.longest for s in _SIZES]) if len(view.positive) else []),
-            cancel,
-        )
+        rungs = squares(view.centre, view.least, [s * view.longest for s in _SIZES]) if len(view.positive) else []
+        tried.decode(given + rungs, cancel)
         best = tried.best(3)
         shapes = [rung.rectangle.reshaped(shape) for rung in best[:2] for shape in _SHAPES]
         tried.decode(shapes + [view.tight(rung) for rung in best if (rung.values > 0).any()], cancel)
@@ -104,63 +102,18 @@ def climb(
         boxes += [cut for point in view.negative for cut in around.cuts(point) if cut.holds(view.positive)]
         tried.decode(given + boxes, cancel)
         if len(view.newest):
-            pieces = _squares(view.newest[0], np.zeros(2), [s * view.longest for s in _PIECES])
+            pieces = squares(view.newest[0], np.zeros(2), [s * view.longest for s in _PIECES])
             tried.decode(pieces, cancel, piece="added" if view.newest_positive else "removed")
         tried.decode([view.tight(rung) for rung in tried.best(2) if not rung.piece and (rung.values > 0).any()], cancel)
     chosen = tried.best(1)[0]
     return Rung(view.box(chosen.rectangle), tried.logits(chosen), len(tried.rungs), chosen.piece)
 
 
-@dataclass(frozen=True)
-class _Rectangle:
-    """Edges in rows and columns of the slice; row i reaches from i to i + 1."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-
-    @classmethod
-    def centred(cls, centre: np.ndarray, sides: np.ndarray) -> _Rectangle:
-        return cls(*(centre - sides / 2), *(centre + sides / 2))
-
-    @property
-    def sides(self) -> np.ndarray:
-        return np.array([self.bottom - self.top, self.right - self.left])
-
-    @property
-    def centre(self) -> np.ndarray:
-        return np.array([self.top + self.bottom, self.left + self.right]) / 2
-
-    def stretched(self, factor: float) -> _Rectangle:
-        return _Rectangle.centred(self.centre, self.sides * factor)
-
-    def reshaped(self, shape: float) -> _Rectangle:
-        """Of the same area and centre, ``shape`` times as high against its width."""
-        return _Rectangle.centred(self.centre, self.sides * np.array([shape, 1 / shape]) ** 0.5)
-
-    def holds(self, points: np.ndarray) -> bool:
-        low, high = np.array([self.top, self.left]), np.array([self.bottom, self.right])
-        return bool(((points > low) & (points < high)).all())
-
-    def cuts(self, point: np.ndarray) -> list[_Rectangle]:
-        """What is left above, below, left and right of a point inside."""
-        if not self.holds(point):
-            return []
-        row, column = point
-        return [
-            _Rectangle(self.top, self.left, row, self.right),
-            _Rectangle(row, self.left, self.bottom, self.right),
-            _Rectangle(self.top, self.left, self.bottom, column),
-            _Rectangle(self.top, column, self.bottom, self.right),
-        ]
-
-
 @dataclass
 class _Candidate:
     """A decoded box: its coarse logits, and which share of its mask's edge lies on the rim of the box."""
 
-    rectangle: _Rectangle
+    rectangle: Rectangle
     answer: Logits
     values: np.ndarray
     rim: float
@@ -198,12 +151,12 @@ class _View:
         """Sides of a box that holds all positive clicks."""
         return 1.2 * np.ptp(self.positive, axis=0) if len(self.positive) else np.zeros(2)
 
-    def rectangle(self, box: Box) -> _Rectangle:
+    def rectangle(self, box: Box) -> Rectangle:
         rows, columns = self.axes
         low = np.array([box.low[rows], box.low[columns]]) - self.low
-        return _Rectangle(*low, *(low + np.array([box.shape[rows], box.shape[columns]])))
+        return Rectangle(*low, *(low + np.array([box.shape[rows], box.shape[columns]])))
 
-    def box(self, rectangle: _Rectangle) -> Box:
+    def box(self, rectangle: Rectangle) -> Box:
         """The rectangle as whole voxels of the image, inside the region and never empty."""
         low, high = list(self.region.low), list(self.region.high)
         edges = ((rectangle.top, rectangle.bottom), (rectangle.left, rectangle.right))
@@ -222,13 +175,13 @@ class _View:
         places = places.clip(0, np.array(values.shape) - 1)
         return values[places[:, 0], places[:, 1]]
 
-    def around(self, values: np.ndarray) -> _Rectangle:
+    def around(self, values: np.ndarray) -> Rectangle:
         """The tight rectangle of a coarse mask, extended to hold the positive clicks with some margin."""
         rectangle = self._of_mask(values > 0)
         for row, column in self.positive:
             margin_row, margin_column = 0.15 * rectangle.sides
             if not rectangle.holds(np.array([row, column])):
-                rectangle = _Rectangle(
+                rectangle = Rectangle(
                     min(rectangle.top, row - margin_row),
                     min(rectangle.left, column - margin_column),
                     max(rectangle.bottom, row + margin_row),
@@ -236,16 +189,16 @@ class _View:
                 )
         return rectangle
 
-    def tight(self, candidate: _Candidate) -> _Rectangle:
+    def tight(self, candidate: _Candidate) -> Rectangle:
         """The rectangle of a candidate's mask, one coarse pixel wider: is the mask its own answer?"""
         rectangle = self._of_mask(candidate.values > 0)
         pixel = self.shape / np.array(candidate.values.shape)
-        return _Rectangle.centred(rectangle.centre, rectangle.sides + 2 * pixel)
+        return Rectangle.centred(rectangle.centre, rectangle.sides + 2 * pixel)
 
-    def _of_mask(self, mask: np.ndarray) -> _Rectangle:
+    def _of_mask(self, mask: np.ndarray) -> Rectangle:
         box = Box.of_mask(mask) or Box.of_shape(mask.shape)
         pixel = self.shape / np.array(mask.shape)
-        return _Rectangle(*(np.array(box.low) * pixel), *(np.array(box.high) * pixel))
+        return Rectangle(*(np.array(box.low) * pixel), *(np.array(box.high) * pixel))
 
 
 @dataclass
@@ -256,7 +209,7 @@ class _Tried:
     answered: np.ndarray | None
     rungs: list[_Candidate] = field(default_factory=list)
 
-    def decode(self, rectangles: Sequence[_Rectangle], cancel: Cancel | None, piece: str = "") -> None:
+    def decode(self, rectangles: Sequence[Rectangle], cancel: Cancel | None, piece: str = "") -> None:
         """Decode those that are new, in one batch."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
@@ -285,10 +238,6 @@ class _Tried:
         rows, columns = candidate.values.shape
         values[:rows, :columns] = candidate.values
         return Logits(values, candidate.answer.region, candidate.answer.score)
-
-
-def _squares(centre: np.ndarray, least: np.ndarray, sides: Sequence[np.ndarray]) -> list[_Rectangle]:
-    return [_Rectangle.centred(centre, np.maximum(side, least)) for side in sides]
 
 
 def _scores(rungs: Sequence[_Candidate], view: _View, answered: np.ndarray | None) -> np.ndarray:
@@ -332,7 +281,7 @@ def _middle(mask: np.ndarray, view: _View) -> float:
     return float(view.at(depth, view.positive).max() / depth.max())
 
 
-def _rim_share(mask: np.ndarray, view: _View, rectangle: _Rectangle) -> float:
+def _rim_share(mask: np.ndarray, view: _View, rectangle: Rectangle) -> float:
     """Share of a mask's edge within a coarse pixel of its box's rim or beyond: the box decided there, not the image."""
     edge = mask & ~ndimage.binary_erosion(mask)
     rows, columns = np.nonzero(edge)
