@@ -65,9 +65,65 @@ def through_backend(model: str) -> Callable[[Volume], Answer]:
     return method
 
 
+def ladder_and_propagation(volume: Volume) -> Answer:
+    """LiteMedSAM: a ladder of boxes on the clicked slice, then a walk through the stack from all clicked slices.
+
+    A click on a slice that the walk has answered corrects that answer. Where a click leaves nothing of the object on a
+    slice, the walk ends before it.
+    """
+    from napari_sammed.backend.local import LocalBackend
+    from napari_sammed.backend.slicing import in_region, slice_of
+    from napari_sammed.geometry import Box
+    from napari_sammed.models.base import Logits
+    from napari_sammed.models.planes import slice_axis
+    from napari_sammed.prompts import MaskPrompt, Prompts
+
+    backend = LocalBackend()
+    image = backend.open(volume)
+    axis = slice_axis(volume.grid, Prompts())
+    mask = np.zeros(volume.grid.shape, bool)
+    anchors: dict[int, MaskPrompt] = {}
+    answered: dict[int, Logits | None] = {}
+    walls: set[int] = set()
+
+    def answer(clicks: list[Point]) -> np.ndarray:
+        if len(clicks) == 1:
+            mask[...] = False
+            for state in (anchors, answered, walls):
+                state.clear()
+        index = round(clicks[-1].index[axis])
+        region = slice_of(volume.grid, axis, index)
+        prompts = in_region(Prompts(tuple(clicks)), region)
+        if index not in answered and mask[region.slices].any():
+            prompts = Prompts((MaskPrompt(mask[region.slices], region.low), *prompts))
+        if not prompts.points(positive=True).size and not mask[region.slices].any():
+            return mask.copy()
+        found = backend.predict(image, "litemedsam", prompts, region=region, previous=answered.get(index))
+        answered[index] = found.logits
+        if found.mask.any():
+            anchors[index] = MaskPrompt(found.mask, found.box.low)
+        else:
+            walls.add(index)
+            anchors.pop(index, None)
+        if not anchors:
+            return mask.copy()
+        low, high = [0, 0, 0], list(volume.grid.shape)
+        low[axis] = max((w + 1 for w in walls if w < min(anchors)), default=0)
+        high[axis] = min((w for w in walls if w > max(anchors)), default=high[axis])
+        walk = backend.propagate(
+            image, "litemedsam", list(anchors.values()), axis, within=Box(tuple(low), tuple(high)) if walls else None
+        )
+        mask[...] = False
+        mask[walk.box.slices] = walk.mask
+        return mask.copy()
+
+    return answer
+
+
 METHODS: dict[str, Callable[[Volume], Answer]] = {
     "random-walker": random_walker,
     "random-walker-backend": through_backend("random-walker"),
+    "litemedsam": ladder_and_propagation,
 }
 
 
