@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from napari_sammed.networks.tiny_vit import AttentionBlock, ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyViT
 
 STRIP_VALUES = 1 << 20  # values of the widest activation at a time: 4 MB, of which each step streams a part
+WINDOW_TOKENS = 1 << 11  # tokens of the windows that are attended to at a time
 
 
 class Linear(nn.Module):
@@ -167,8 +168,13 @@ class FastAttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (1, H, W, C) to the same shape; the input is overwritten."""
-        for rows in strips(x.shape[1], self.window):
-            self._attend(x[0, rows])
+        _, height, width, channels = x.shape
+        w = self.window
+        columns = -(-width // w)
+        together = max(1, WINDOW_TOKENS // (columns * w * w))  # rows of windows
+        padded = x.new_zeros(together * w, columns * w, channels)
+        for rows in strips(height, together * w):
+            self._attend(x[0, rows], padded)
         x = self.local_conv(x)
         tokens = x.flatten(0, 2)
         hidden = self.fc1.weight.shape[1]
@@ -176,20 +182,26 @@ class FastAttentionBlock(nn.Module):
             self._feed_forward(tokens[part])
         return x
 
-    def _attend(self, x: Tensor) -> None:
-        """Add the attention of one row of windows to their tokens x (window or less, W, C)."""
+    def _attend(self, x: Tensor, padded: Tensor) -> None:
+        """Add the attention of some rows of windows to their tokens x (H, W, C).
+
+        ``padded`` is zero outside the map's columns and has room for whole windows.
+        """
         height, width, channels = x.shape
-        w, heads = self.window, self.num_heads
-        padded = F.pad(x, (0, 0, 0, -width % w, 0, w - height))
-        columns = padded.shape[1] // w
-        qkv = self.qkv(normalise(self.norm, padded).view(-1, channels))
-        qkv = qkv.view(w, columns, w, 3, heads, -1).permute(3, 4, 1, 0, 2, 5)
-        q, k, v = qkv.reshape(3, heads * columns, w * w, -1)
-        logits = torch.bmm(q, k.transpose(1, 2))
-        logits.view(heads, columns, w * w, w * w).add_(self.bias.unsqueeze(1))
-        out = torch.bmm(logits.softmax(-1), v).view(heads, columns, w, w, -1).permute(2, 1, 3, 0, 4)
-        attended = self.proj(out.reshape(-1, channels)).view(w, columns * w, channels)
-        x.add_(attended[:height, :width])
+        w = self.window
+        padded = padded[: -(-height // w) * w]
+        padded[:height, :width] = x
+        padded[height:] = 0
+        windows = padded.unflatten(1, (-1, w)).unflatten(0, (-1, w)).transpose(1, 2)
+        tokens = normalise(self.norm, windows.reshape(-1, channels))
+        qkv = self.qkv(tokens).view(-1, w * w, 3, self.num_heads, channels // self.num_heads)
+        out = tokens.view(-1, w * w, channels)  # not needed any more
+        for head, (bias, target) in enumerate(zip(self.bias, out.chunk(self.num_heads, -1), strict=True)):
+            q, k, v = qkv[:, :, :, head].unbind(2)
+            weights = torch.bmm(q, k.transpose(1, 2)).add_(bias).softmax(-1)
+            torch.bmm(weights, v, out=target)
+        attended = self.proj(out.view(-1, channels)).view(windows.shape).transpose(1, 2)
+        x.add_(attended.reshape(padded.shape)[:height, :width])
 
     def _feed_forward(self, tokens: Tensor) -> None:
         """Add the feed-forward part to tokens (N, C)."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from napari_sammed.networks.fast_mask_decoder import FastMaskDecoder
 from napari_sammed.networks.fast_tiny_vit import FastTinyViT, folded
+from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.promptable import PromptableNetwork
 from napari_sammed.networks.tiny_vit import ConvNorm, TinyViT
 
@@ -32,7 +33,10 @@ def optimized(network: PromptableNetwork) -> PromptableNetwork:
     if isinstance(encoder, TinyViT):
         on_cpu = next(encoder.parameters()).device.type == "cpu"
         encoder = FastTinyViT(encoder) if on_cpu else _folded_copy(encoder)
-    return PromptableNetwork(encoder, network.prompt_encoder, FastMaskDecoder(network.mask_decoder)).eval()
+    decoder = network.mask_decoder
+    if isinstance(decoder, MaskDecoder):
+        decoder = FastMaskDecoder(decoder)
+    return PromptableNetwork(encoder, network.prompt_encoder, decoder).eval()
 
 
 def _folded_copy(encoder: TinyViT) -> nn.Module:
