@@ -57,8 +57,9 @@ class LatestWins:
             if self._closed:
                 raise InputError("The session is closed.")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread  # only now: Ctrl-C may come in between, and `close` waits for what has started
             superseded = [self._waiting.pop(key, None), self._running if self._is_running(key) else None]
             self._waiting[key] = request
             self._wake.notify_all()
