@@ -46,8 +46,8 @@ class Tour:
         self.viewer.layers.selection.active = self.image
         self.widget = SegmentWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.widget, name="Segment by clicks and boxes")
-        self.viewer.window.resize(1600, 1000)
         self.viewer.show()
+        self.viewer.window.resize(1500, 900)
         self.folder = folder
         self.count = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def tour(sample: Sample, folder: Path) -> None:
 
 
 def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Innermost voxel, and low and high corner on its slice, of the two largest structures."""
+    """Innermost voxel, and low and high corner on its slice, of the largest structure and of one of middling size."""
     from scipy import ndimage
 
     labels = sample.labels
@@ -170,7 +170,8 @@ def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         return [(shape // 2, shape // 2 - 30, shape // 2 + 30)] * 2
     values, counts = np.unique(labels[labels > 0], return_counts=True)
     found = []
-    for value in values[np.argsort(counts)[::-1][:2]]:
+    order = values[np.argsort(counts)[::-1]]
+    for value in (order[0], order[len(order) // 2]):
         depth = ndimage.distance_transform_edt(labels == value, sampling=sample.image.grid.spacing)
         middle = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
         part, _ = ndimage.label(labels[middle[0]] == value)

@@ -285,7 +285,6 @@ class LayerWriter:
                     feature_defaults={"prompt": NEW, "positive": self._positive},
                     size=8,
                     canvas_size_limits=(11, 15),
-                    border_width=0,
                     **self._like_image(),
                 )
             )
@@ -395,6 +394,9 @@ def _style_next(layer: Points, positive: bool) -> None:
     layer.feature_defaults = {"prompt": NEW, "positive": positive}
     layer.current_face_color = COLOURS[positive]
     layer.current_symbol = SYMBOLS[positive]
+    layer.current_border_width = (
+        0  # napari does not limit it on screen as it does the size, so it would hide the colour
+    )
 
 
 def _same_but_numbers(seen: Rows, rows: Rows) -> bool:
@@ -412,6 +414,7 @@ def _write_points(layer: Points, rows: Rows, next_positive: bool, only_numbers: 
     if len(rows) and not only_numbers:
         layer.face_color = [COLOURS[p] for p in rows.positive]
         layer.symbol = [SYMBOLS[p] for p in rows.positive]
+        layer.border_width = 0
     _style_next(layer, next_positive)
 
 

@@ -282,7 +282,7 @@ class Segmentation:
         usual: Prompt = grid.box if mode is Mode.BOX else Point((0,) * grid.ndim)
         model = default_for(grid.ndim, usual) if chosen == AUTO else chosen
         here = current_slice(self.image, self.viewer.dims)
-        if model not in registry.names() or 2 not in session.backend.card(model).dimensions:
+        if model not in registry.names() or (grid.ndim == 3 and 3 in session.backend.card(model).dimensions):
             return
         region = grid.box
         if here is not None:

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QFrame, QGridLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.objects import ObjectList
@@ -101,6 +111,8 @@ class Panel(QWidget):
         outer.addWidget(_line())
         self.status.layout().setContentsMargins(9, 0, 9, 9)
         outer.addWidget(self.status)
+        # Else napari pushes the panel up, and the controls scroll while there is room below.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _on_action(self, name: str) -> None:
         if name != "save":

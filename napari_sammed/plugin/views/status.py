@@ -34,6 +34,9 @@ class StatusView(QWidget):
         self.remark.setStyleSheet("font-style: italic;")
         self.bar = QProgressBar(self)
         self.bar.setTextVisible(False)
+        # Never the moving bar of unknown progress: each of its frames repaints the whole window, canvas included, and
+        # without a GPU that takes the processors away from the model.
+        self.bar.setRange(0, _STEPS)
         self.bar.setMaximumHeight(10)
         self.cancel_button = QPushButton("Cancel", self)
         self.cancel_button.setToolTip("Stop what is running; the prompts stay")
@@ -81,7 +84,7 @@ class StatusView(QWidget):
             self._soon.start()
 
     def set_progress(self, text: str, fraction: float) -> None:
-        """Say what is being done and how far it is; a fraction of 0 means that nobody knows yet."""
+        """Say what is being done and how far it is, 0 to 1."""
         self._progress = (text, fraction)
         if not self.bar.isHidden():
             self._show_progress()
@@ -90,7 +93,6 @@ class StatusView(QWidget):
         text, fraction = self._progress
         if text:
             self.message.setText(text)
-        self.bar.setRange(0, _STEPS if fraction > 0 else 0)
-        self.bar.setValue(round(_STEPS * min(fraction, 1.0)))
+        self.bar.setValue(round(_STEPS * min(max(fraction, 0.0), 1.0)))
         self.bar.show()
         self.cancel_button.show()
