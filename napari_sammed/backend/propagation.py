@@ -115,7 +115,7 @@ def propagate(
     engine : Engine
     anchors : sequence of MaskPrompt
         Masks one voxel thick along `axis`, on different slices; kept as they are. Between two of them every slice is
-        answered from the nearer one, and the walk does not stop.
+        answered from the nearer one, and the walk ends only where nothing is found.
     axis : int
         Array axis to walk along.
     within : Box or None
@@ -147,7 +147,7 @@ def propagate(
                 progress(f"slice {index}", done / max(total, 1))
             coming = indices[step + 1 : step + 1 + rules.lookahead]
             engine.ahead([slice_of(engine.grid, axis, i) for i in coming])
-            reason = _step(engine, walk, state, axis, index, rules)
+            reason = _step(engine, walk, state, axis, index, rules, free)
             done += 1
             if reason:
                 if free:
@@ -210,6 +210,8 @@ def _place(anchors: Sequence[MaskPrompt], axis: int, walk: Walk) -> dict[int, np
         if common is None:
             raise InputError("The mask to propagate lies outside the limits of the propagation.")
         part = anchor.mask[common.shift([-o for o in anchor.offset]).slices]
+        if not part.any():
+            raise InputError("The mask to propagate lies outside the limits of the propagation.")
         walk.mask[common.shift([-lo for lo in walk.scope.low]).slices] |= part
         index = extent.low[axis]
         known[index] = np.take(walk.mask, index - walk.scope.low[axis], axis)
@@ -229,7 +231,7 @@ def _routes(known: list[int], scope: Box, axis: int) -> list[tuple[int, list[int
     return [route for route in routes if route[1]]
 
 
-def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rules: Rules) -> str:
+def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rules: Rules, free: bool) -> str:
     """Answer one slice and remember it; the reason to stop, or an empty string."""
     region = slice_of(engine.grid, axis, index)
     inside = walk.scope.intersect(region)
@@ -245,7 +247,7 @@ def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rule
         found = _judge(values, state.mask, answer.score, loyalty)
         if best is None or found.rank > best.rank:
             best = found
-    reason = _lost(best, state, rules, limited=inside != region)
+    reason = _lost(best, state, rules, surrounded=not free or inside != region)
     if reason:
         return reason
     state.confidence = best.confidence if state.confidence is None else max(state.confidence, best.confidence)
@@ -298,12 +300,15 @@ def _touching(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
     return np.isin(labels, kept) if kept.size else mask
 
 
-def _lost(found: _Found, state: _State, rules: Rules, limited: bool) -> str:
-    """Why the walk should end here, or an empty string; in a box around the object it goes on while there is a mask."""
+def _lost(found: _Found, state: _State, rules: Rules, surrounded: bool) -> str:
+    """Why the walk should end here, or an empty string.
+
+    In a box around the object, and between two anchors, it goes on as long as there is a mask.
+    """
     area, before = found.mask.sum(), state.mask.sum()
     if area == 0:
         return "nothing was found"
-    if limited:
+    if surrounded:
         return ""
     if area > rules.explosion * before:
         return "the mask exploded"
