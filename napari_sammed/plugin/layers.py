@@ -394,9 +394,7 @@ def _style_next(layer: Points, positive: bool) -> None:
     layer.feature_defaults = {"prompt": NEW, "positive": positive}
     layer.current_face_color = COLOURS[positive]
     layer.current_symbol = SYMBOLS[positive]
-    layer.current_border_width = (
-        0  # napari does not limit it on screen as it does the size, so it would hide the colour
-    )
+    layer.current_border_color = COLOURS[positive]  # borders grow with the zoom, sizes do not: they hide the face
 
 
 def _same_but_numbers(seen: Rows, rows: Rows) -> bool:
@@ -414,7 +412,7 @@ def _write_points(layer: Points, rows: Rows, next_positive: bool, only_numbers: 
     if len(rows) and not only_numbers:
         layer.face_color = [COLOURS[p] for p in rows.positive]
         layer.symbol = [SYMBOLS[p] for p in rows.positive]
-        layer.border_width = 0
+        layer.border_color = [COLOURS[p] for p in rows.positive]
     _style_next(layer, next_positive)
 
 

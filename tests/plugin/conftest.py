@@ -39,24 +39,33 @@ def backend() -> Iterator[LocalBackend]:
 def open_plugin(request, backend, qtbot) -> Iterator[Callable[..., Hands]]:
     """Open a viewer with a layer and the plugin; the model is the one that thresholds.
 
+    ``model`` None leaves the plugin's own choice, ``own_backend`` its own backend.
     Without ``show`` it is a viewer without a window, which is much faster and has everything but a canvas.
     """
     opened: list[Hands] = []
 
-    def open_(array: np.ndarray | None = None, *, show: bool = False, model: str = "thresholder", **layer) -> Hands:
+    def open_(
+        array: np.ndarray | None = None,
+        *,
+        show: bool = False,
+        model: str | None = "thresholder",
+        own_backend: bool = False,
+        **layer,
+    ) -> Hands:
         viewer = request.getfixturevalue("make_napari_viewer")(show=True) if show else ViewerModel()
         if array is not None:
             viewer.add_image(array, **layer)
-        widget = SegmentWidget(viewer, backend)
+        widget = SegmentWidget(viewer, None if own_backend else backend)
         if show:
             viewer.window.add_dock_widget(widget, name="SAMMed")
         else:
             qtbot.addWidget(widget)
         hands = Hands(viewer, widget, qtbot)
         opened.append(hands)
-        choices = [Choice("thresholder", "Thresholder"), Choice("planar", "Planar")]
-        widget.panel.image_section.model.set_models(choices, {})
-        widget.panel.image_section.model.box.set_key(model)
+        if model is not None:
+            choices = [Choice("thresholder", "Thresholder"), Choice("planar", "Planar")]
+            widget.panel.image_section.model.set_models(choices, {})
+            widget.panel.image_section.model.box.set_key(model)
         if array is not None:
             hands.settle()
         if show:
