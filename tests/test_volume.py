@@ -545,3 +545,9 @@ def test_nearest_label_and_background_outside() -> None:
         source = np.floor(labels.grid.to_index(grid.to_world(index)) + 0.5).astype(int)
         inside = (source >= 0).all() and (source < labels.grid.shape).all()
         assert result[index] == (labels.array[tuple(source)] if inside else 0)
+
+
+def test_an_image_with_nan_is_written_as_it_is(tmp_path):
+    array = np.array([[[1.0, np.nan], [3.0, 4.0]]], np.float32)
+    write_volume(Volume(array, Grid.plain(array.shape)), tmp_path / "image.nrrd")
+    np.testing.assert_array_equal(read_volume(tmp_path / "image.nrrd").array, array)
