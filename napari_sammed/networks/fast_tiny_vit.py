@@ -5,12 +5,10 @@ are written to memory and fetched again (and whose pages the system has to provi
 pointwise convolutions and attention kernels that do not reach the speed of the processor. Here
 
 - batch norms are folded into the convolutions;
-- a map is a channels-last tensor (1, H, W, C), so that pointwise convolutions are matrix products without
-copies; - the wide activations exist only for a strip of rows at a time, small enough to stay in the cache.
-The 3 x 3
-  depthwise convolution between them takes one more row on each side, which is kept from the strip before, so
-  that nothing is computed twice;
-- attention runs on one row of windows at a time; its scale is folded into the query's weights.
+- a map is a channels-last tensor (1, H, W, C), so that pointwise convolutions are matrix products without copies;
+- the wide activations exist only for a strip of rows at a time. The 3 x 3 depthwise convolution between them
+  takes one more row on each side, which is kept from the strip before, so that nothing is computed twice;
+- attention runs on a few rows of windows at a time and reads its heads where the projection wrote them.
 """
 
 from __future__ import annotations
