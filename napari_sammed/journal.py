@@ -13,13 +13,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from napari_sammed.errors import InputError
 
 FORMAT = 1
 
 
 class Journal:
-    """An open journal file; one writer at a time.
+    """An open journal file; one writer at a time, which a lock beside the file sees to (a killed process frees it).
 
     Parameters
     ----------
@@ -38,12 +40,22 @@ class Journal:
     Raises
     ------
     InputError
-        Not a journal, a journal of another image, a format of the future, or a folder that cannot be written.
+        Not a journal, a journal of another image or in use, a format of the future, a folder that cannot be written.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = Path(path)
         self.entries: list[dict[str, Any]] = []
+        self._lock = FileLock(f"{self.path}.lock", timeout=0)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"The session file {self.path} is in use: close the other window that works on it."
+            ) from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
         try:
             if self.path.exists() and self.path.stat().st_size:
                 self.header, self.entries, complete = _read(self.path)
@@ -59,8 +71,12 @@ class Journal:
                 _create(self.path, _line(self.header))
                 self._file = self.path.open("r+b")
                 self._file.seek(0, os.SEEK_END)
+        except InputError:
+            self._unlock()
+            raise
         except OSError as error:
-            raise InputError(f"The session file {self.path} cannot be written: {error.strerror}.") from None
+            self._unlock()
+            raise _unwritable(self.path, error) from None
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line and wait until it is on disk; InputError (file unharmed) if it cannot be."""
@@ -80,7 +96,14 @@ class Journal:
             ) from None
 
     def close(self) -> None:
+        """Let another process continue the journal."""
         self._file.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        with contextlib.suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -92,13 +115,16 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return header, entries
 
 
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"The session file {path} cannot be written: {error.strerror}.")
+
+
 def _line(entry: dict[str, Any]) -> bytes:
     return (json.dumps(entry, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 def _create(path: Path, first_line: bytes) -> None:
     """Put a file with its first line in place at once, so that no journal ever lacks its header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with temporary.open("wb") as file:
         file.write(first_line)

@@ -67,6 +67,8 @@ class Session:
 
     Attributes
     ----------
+    image_id : ImageId
+        The backend's name for the image.
     current : int or None
         Label of the object that new prompts belong to.
     model : str
@@ -88,7 +90,7 @@ class Session:
         self.model = AUTO
         self.current: int | None = None
         self.history = History()
-        self._image_id = backend.open(image)
+        self.image_id = backend.open(image)
         self._listeners: list[Callable[[Change], None]] = []
         self._lock = threading.RLock()
         self._requests = LatestWins("napari-sammed-session")
@@ -276,7 +278,7 @@ class Session:
         self._requests.close()
         if self._journal is not None:
             self._journal.close()
-        self.backend.close(self._image_id)
+        self.backend.close(self.image_id)
 
     def __enter__(self) -> Session:
         return self
@@ -382,7 +384,7 @@ class Session:
     def _request(self, action: Action, progress: Progress | None) -> Future[Prediction]:
         def work(cancel: threading.Event) -> Prediction:
             try:
-                answer, previous = ask(self.backend, self._image_id, self.history, self._lock, action, cancel, progress)
+                answer, previous = ask(self.backend, self.image_id, self.history, self._lock, action, cancel, progress)
                 with self._lock:
                     changed = self._arrived(action, answer, previous, cancel)
             except BaseException as error:

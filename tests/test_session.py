@@ -233,6 +233,16 @@ def test_other_files_are_refused_and_left_alone(scene, backend, tmp_path, conten
     assert path.read_bytes() == content
 
 
+def test_two_windows_do_not_write_into_one_journal(session, scene, backend, tmp_path):
+    path = tmp_path / "session.jsonl"
+    click(session, centre(scene[1]))
+    with pytest.raises(InputError, match="in use"):
+        Session(scene[0], backend, journal=path)
+    session.close()
+    Session(scene[0], backend, journal=path).close()
+    assert [p.name for p in tmp_path.iterdir()] == ["session.jsonl"]
+
+
 def test_entries_that_make_no_sense_are_named(session, scene, backend, tmp_path):
     path = tmp_path / "session.jsonl"
     click(session, centre(scene[1]))

@@ -154,6 +154,10 @@ class Backend(Protocol):
         """
         ...
 
+    def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> None:
+        """A hint that these slices or parts may be asked about soon; returns at once."""
+        ...
+
     def close(self, image: ImageId) -> None:
         """Forget an image and its embeddings."""
         ...

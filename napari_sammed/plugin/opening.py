@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_sammed.backend.base import Backend, ImageId
+from napari_sammed.backend.base import Backend
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
@@ -45,4 +45,4 @@ def get_ready(session: Session, model: str, region: Box, window: Window) -> None
     backend = session.backend
     if isinstance(backend, LocalBackend) and registry.row(model).status != "absent":
         backend.load(model)
-        backend.prefetch(ImageId(session.image.hash), model, [region], window)
+        backend.prefetch(session.image_id, model, [region], window)
