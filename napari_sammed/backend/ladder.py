@@ -69,7 +69,7 @@ def climb(
     embedding : Embedding
         Of a slice or a flat image.
     prompts : Prompts
-        Points, at least one of them positive unless there is a box; boxes.
+        Points, at least one of them positive unless there is a box or a previous answer; boxes.
     previous : Logits or None
         Answer to the object's earlier prompts in the same region; the last point then corrects it.
     cancel : threading.Event, optional
@@ -77,21 +77,21 @@ def climb(
     Raises
     ------
     InputError
-        If there are only negative points.
+        If there are only negative points and nothing that they could correct.
     Cancelled
     """
     view = _View(model, embedding, prompts)
-    if not len(view.positive) and not prompts.of(Box):
-        raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
     answered = None if previous is None or previous.region != embedding.region else view.coarse(previous)
     given = [view.rectangle(box) for box in prompts.of(Box)]
     if given and answered is None:
         answered = np.maximum.reduce([view.coarse(a) for a in model.decode_boxes(embedding, prompts.of(Box))])
     if answered is not None and not (answered > 0).any():
         answered = None
+    if answered is None and not len(view.positive):
+        raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
     tried = _Tried(view, answered)
     if answered is None:
-        rungs = squares(view.centre, view.least, [s * view.longest for s in _SIZES]) if len(view.positive) else []
+        rungs = squares(view.centre, view.least, [s * view.longest for s in _SIZES])
         tried.decode(given + rungs, cancel)
         best = tried.best(3)
         shapes = [rung.rectangle.reshaped(shape) for rung in best[:2] for shape in _SHAPES]

@@ -116,6 +116,15 @@ def test_only_negative_clicks_are_refused():
         climb(model, embedding, Prompts((Point((3, 3), positive=False),)), None)
 
 
+def test_a_negative_click_alone_corrects_a_previous_answer():
+    image = discs()
+    model, embedding = embedded(image)
+    everything = model.decode_boxes(embedding, [Box((0, 0), (100, 130))])[0]
+    mask = climb(model, embedding, Prompts((Point((75, 90), positive=False),)), everything).logits.values > 0
+    assert mask[40, 40]
+    assert not mask[75, 90]
+
+
 def test_cancel():
     model, embedding = embedded(discs())
     cancel = threading.Event()
