@@ -343,9 +343,10 @@ class Session:
             self._journal.append(action_to_json(action))
         self.history.push(action)
 
-    def _keep(self, action: Action, answer: Prediction, previous: int | None = None) -> None:
+    def _keep(self, action: Action, answer: Prediction, entry: dict[str, Any] | None = None) -> None:
+        """Write an answer down, then let it count."""
         if self._journal is not None:
-            self._journal.append(answer_to_json(action.id, answer, previous))
+            self._journal.append(entry or answer_to_json(action.id, answer, None))
         self.history.answer(action.id, answer)
 
     def _step(self, step: Callable[[], Action | None], name: str) -> Action | None:
@@ -385,8 +386,11 @@ class Session:
         def work(cancel: threading.Event) -> Prediction:
             try:
                 answer, previous = ask(self.backend, self.image_id, self.history, self._lock, action, cancel, progress)
+                entry = answer_to_json(
+                    action.id, answer, previous
+                )  # packs the mask: not while others wait for the lock
                 with self._lock:
-                    changed = self._arrived(action, answer, previous, cancel)
+                    changed = self._arrived(action, answer, entry, cancel)
             except BaseException as error:
                 self._notify((action.label,), None)
                 if cancel.is_set():  # whatever went wrong, the question no longer stands (undone: it has no prompts)
@@ -397,12 +401,12 @@ class Session:
 
         return self._requests.submit(_key(action), work)
 
-    def _arrived(self, action: Action, answer: Prediction, previous: int | None, cancel: threading.Event) -> Box:
+    def _arrived(self, action: Action, answer: Prediction, entry: dict[str, Any], cancel: threading.Event) -> Box:
         """Keep an answer and say where it changed something; Cancelled, and nothing kept, if it came too late."""
         if cancel.is_set() or not any(a.id == action.id for a in self.history.done):
             raise Cancelled
         before = self.history.mask(action.label)
-        self._keep(action, answer, previous)
+        self._keep(action, answer, entry)
         touched = None if before is None else before.extent.intersect(answer.scope)
         return answer.box if touched is None else answer.box.union(touched)
 

@@ -104,7 +104,8 @@ class LocalBackend:
     ) -> Prediction:
         """See `Backend.predict`.
 
-        A box over several slices, given to a 2D model, is answered on its middle slice and propagated inside the box.
+        A box over several slices, given to a 2D model, is answered on the slice that it fits best, and propagated
+        inside the box.
         """
         volume = self._volume(image)
         if not prompts:
@@ -112,25 +113,18 @@ class LocalBackend:
         prompts.check_inside(volume.grid)
         window = window or Window.auto(volume)
         planar = volume.grid.ndim == 3 and 3 not in self.card(model).dimensions
-        through: Box | None = None
         if planar and region is None:
             last = prompts.items[-1]
             region = slice_region(volume.grid, last)
-            if spans_slices(last, region.thin_axes[0]):
-                through = last.intersect(volume.grid.box)
+            axis = region.thin_axes[0]
+            if isinstance(last, Box) and spans_slices(last, axis):
+                return self._walk(image, model, last, axis, window, last, cancel, progress)
             prompts = in_region(prompts, region)
         clock = _Clock()
-        click = self._inference.run(
+        return self._inference.run(
             lambda: self._answer(image, model, prompts, window, region, previous, planar, clock, cancel, progress),
             Priority.CLICK,
             cancel,
-        )
-        if through is None or not click.mask.any():
-            return click
-        anchor = MaskPrompt(click.mask, click.box.low)
-        axis = click.scope.thin_axes[0]
-        return self.propagate(
-            image, model, [anchor], axis, window=window, within=through, cancel=cancel, progress=progress
         )
 
     def propagate(
@@ -147,8 +141,22 @@ class LocalBackend:
     ) -> Prediction:
         """See `Backend.propagate`; needs a model that knows boxes."""
         volume = self._volume(image)
-        window = window or Window.auto(volume)
         Prompts(tuple(anchors)).check_inside(volume.grid)
+        return self._walk(image, model, anchors, axis, window or Window.auto(volume), within, cancel, progress)
+
+    def _walk(
+        self,
+        image: ImageId,
+        model: str,
+        known: Sequence[MaskPrompt] | Box,
+        axis: int,
+        window: Window,
+        within: Box | None,
+        cancel: Cancel | None,
+        progress: Progress | None,
+    ) -> Prediction:
+        """Through the stack from the slices where the object is known, or from the best one inside a box."""
+        volume = self._volume(image)
         clock = _Clock()
         with clock("load"):
             loaded = self.load(model, cancel=cancel, progress=progress)
@@ -164,7 +172,12 @@ class LocalBackend:
             self.prefetch(image, model, regions, window)
 
         engine = SliceEngine(volume.grid, loaded, self._inference, embed, ahead)
-        walk = propagation.propagate(engine, anchors, axis, within=within, cancel=cancel, progress=progress)
+        if isinstance(known, Box):
+            if progress is not None:
+                progress("looking for the best slice to begin on", 0.0)
+            inside = known.intersect(volume.grid.box)
+            known = [propagation.start(engine, inside or known, axis, cancel)]
+        walk = propagation.propagate(engine, known, axis, within=within, cancel=cancel, progress=progress)
         return Prediction.tight(
             walk.mask,
             walk.scope,
@@ -196,7 +209,6 @@ class LocalBackend:
         cancel: Cancel | None,
         progress: Progress | None,
     ) -> Prediction:
-
         volume = self._volume(image)
         with clock("load"):
             model = self._loaded(name, cancel, progress)
