@@ -388,7 +388,7 @@ class Session:
                 answer, previous = ask(self.backend, self.image_id, self.history, self._lock, action, cancel, progress)
                 entry = answer_to_json(
                     action.id, answer, previous
-                )  # packs the mask: not while others wait for the lock
+                )  # packs the mask, before the lock
                 with self._lock:
                     changed = self._arrived(action, answer, entry, cancel)
             except BaseException as error:
