@@ -133,26 +133,31 @@ class History:
 
     def prompts(self, label: int, until: Action | None = None) -> Prompts:
         """The object's prompts since it was last cleared, up to and including an action."""
-        kept: list[Prompt] = []
-        for action in self._of(label, until):
-            if action.do in ("object", "clear"):
-                kept = []
-            elif action.prompt is not None:
-                kept.append(action.prompt)
-        return Prompts(tuple(kept))
+        return Prompts(tuple(a.prompt for a in self._since_clear(label, until) if a.prompt is not None))
 
     def question(self, action: Action) -> Prompts:
-        """What to ask for a prompt action: all standing prompts of its object that touch its region."""
+        """What to ask for a prompt action: all standing prompts of its object that touch its region.
+
+        Where clicks correct a slice that was not prompted before (a propagation got there, or the user painted), the
+        mask that they correct goes along.
+        """
         prompts = self.prompts(action.label, action)
-        return prompts if action.region is None else in_region(prompts, action.region)
+        if action.region is None:
+            return prompts
+        own = in_region(prompts, action.region)
+        if own.of(Box) or own.of(MaskPrompt):
+            return own
+        first = next(a for a in self._since_clear(action.label, action) if _touches(a, action.region))
+        corrected = self.mask(action.label, before=first)
+        if corrected is None:
+            return own
+        return Prompts((*in_region(Prompts((corrected,)), action.region), *own))
 
     def previous(self, action: Action) -> int | None:
         """The latest earlier action whose logits the answer may start from: same object, model and region."""
         found = None
-        for earlier in self._of(action.label, action):
-            if earlier.do == "clear":
-                found = None
-            elif earlier.do == "prompt" and earlier.id != action.id and _same_view(earlier, action):
+        for earlier in self._since_clear(action.label, action):
+            if earlier.do == "prompt" and earlier.id != action.id and _same_view(earlier, action):
                 answer = self.answers.get(earlier.id)
                 found = earlier.id if answer is not None and answer.logits is not None else found
         return found
@@ -193,9 +198,7 @@ class History:
             raise InputError(f"Object {action.label} has no mask yet to propagate: click, draw a box or paint first.")
         start, stop = mask.extent.low[axis], mask.extent.high[axis]
         touched: set[int] = set()
-        for earlier in self._of(action.label, action):
-            if earlier.do in ("object", "clear"):
-                touched.clear()
+        for earlier in self._since_clear(action.label, action):
             region = earlier.region or (extent_of(earlier.prompt) if earlier.prompt is not None else None)
             if earlier.do in ("prompt", "edit") and region is not None and region.shape[axis] == 1:
                 touched.add(region.low[axis])
@@ -203,6 +206,16 @@ class History:
         filled = [start + i for i in range(stop - start) if slices[i].any()]
         chosen = [i for i in filled if i in touched] or [start + int(np.argmax(slices.sum(axis=(1, 2))))]
         return tuple(_slice_mask(mask, axis, index) for index in chosen)
+
+    def _since_clear(self, label: int, until: Action | None) -> list[Action]:
+        """An object's standing actions since it was made or last cleared, up to and including one of them."""
+        kept: list[Action] = []
+        for action in self._of(label, until):
+            if action.do in ("object", "clear"):
+                kept = []
+            else:
+                kept.append(action)
+        return kept
 
     def _of(self, label: int, until: Action | None) -> Iterator[Action]:
         for action in self.done:
@@ -214,6 +227,10 @@ class History:
     def _score(self, label: int) -> float:
         scores = [self.answers[a.id].score for a in self.done if a.label == label and a.id in self.answers]
         return scores[-1] if scores else float("nan")
+
+
+def _touches(action: Action, region: Box) -> bool:
+    return action.prompt is not None and extent_of(action.prompt).intersect(region) is not None
 
 
 def _same_view(one: Action, other: Action) -> bool:

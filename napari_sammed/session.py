@@ -386,9 +386,7 @@ class Session:
         def work(cancel: threading.Event) -> Prediction:
             try:
                 answer, previous = ask(self.backend, self.image_id, self.history, self._lock, action, cancel, progress)
-                entry = answer_to_json(
-                    action.id, answer, previous
-                )  # packs the mask, before the lock
+                entry = answer_to_json(action.id, answer, previous)  # packs the mask, before the lock
                 with self._lock:
                     changed = self._arrived(action, answer, entry, cancel)
             except BaseException as error:

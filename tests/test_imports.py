@@ -1,4 +1,4 @@
-"""The import rule: floors import downwards only, napari and Qt stay in the plugin, torch stays out of the light parts."""
+"""The import rule: floors import downwards only, napari and Qt stay in the plugin, light parts do without torch."""
 
 from __future__ import annotations
 

@@ -338,3 +338,26 @@ def test_closing_while_an_answer_is_on_its_way(scene, tmp_path: Path):
     session.close()
     backend.shutdown()
     assert not any(t.name.startswith("napari-sammed") for t in threading.enumerate())
+
+
+def test_a_click_on_a_propagated_slice_corrects_the_mask_there(session, scene, backend):
+    _, first, second = scene
+    z, y, x = centre(first)
+    click(session, (z, y, x), model="planar")
+    session.propagate(model="planar").result(10)
+    asked = []
+    decode = Thresholder.decode
+
+    class Spy(Thresholder):
+        def decode(self, embedding, prompts, previous):
+            asked.append(prompts)
+            return decode(self, embedding, prompts, previous)
+
+    backend._models["planar"] = Spy(planar=True)
+    there = session.objects[1].mask
+    click(session, (z + 2, 0, 0), False, model="planar")
+    click(session, (z + 2, *centre(second)[1:]), model="planar")
+    (given, negative), (again, *_) = asked
+    expected = there.mask[z + 2 - there.offset[0]]
+    np.testing.assert_array_equal(given.mask[0], expected[expected.any(1)][:, expected.any(0)])
+    assert negative == Point((z + 2, 0, 0), False) and again == given

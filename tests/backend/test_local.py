@@ -39,7 +39,7 @@ def slice_box(index: int) -> Box:
 
 
 def test_an_embedding_is_made_once_for_each_image_region_and_window(backend, model, scene):
-    image, first, _ = scene
+    image = scene[0]
     opened = backend.open(image)
     click = Prompts((Point((10, 20, 12)),))
     for prompts in (click, click.add(Point((10, 20, 37))), click.add(Point((10, 0, 0), False))):

@@ -173,7 +173,7 @@ def test_layers_may_be_renamed_and_deleted(hands, scene):
 def test_what_was_done_comes_back_with_the_image(open_plugin, scene, sessions):
     array, first, second = scene
     hands = open_plugin(array)
-    assert hands.session is not None and len(list(sessions.iterdir())) == 1
+    assert hands.session is not None and len(list(sessions.glob("*.jsonl"))) == 1
     hands.mode("positive")
     click(hands, middle(first))
     hands.viewer.layers.remove(hands.segmentation.image)
