@@ -6,7 +6,7 @@ order: each answer replaces the mask inside its scope and leaves the rest alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -81,6 +81,22 @@ class ObjectState:
     prompts: Prompts = field(default_factory=Prompts)
     mask: MaskPrompt | None = None
     score: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that the listeners may want to show.
+
+    Parameters
+    ----------
+    labels : tuple of int
+        Objects concerned.
+    box : Box or None
+        Part of the image where masks may have changed; None if only prompts, names or the list of objects did.
+    """
+
+    labels: tuple[int, ...]
+    box: Box | None
 
 
 class History:
@@ -256,3 +272,12 @@ def _slice_mask(mask: MaskPrompt, axis: int, index: int) -> MaskPrompt:
     picked = mask.mask.take([index - offset[axis]], axis=axis)
     offset[axis] = index
     return MaskPrompt(picked, tuple(offset))
+
+
+def span_of(masks: Iterable[MaskPrompt | None]) -> Box | None:
+    """The smallest box that holds all masks; None if there are none."""
+    box = None
+    for mask in masks:
+        if mask is not None:
+            box = mask.extent if box is None else box.union(mask.extent)
+    return box

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,16 @@ from napari_sammed.backend.latest import LatestWins
 from napari_sammed.backend.slicing import extent_of, slice_region, spans_slices
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
-from napari_sammed.history import Action, History, ObjectState
+from napari_sammed.history import Action, Change, History, ObjectState, span_of
 from napari_sammed.intensity import Window
 from napari_sammed.journal import Journal
 from napari_sammed.models.registry import default_for
-from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
+from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.records import BY_HAND, action_to_json, answer_to_json, ask, refill
 from napari_sammed.volume import Volume, write_mask
 
 AUTO = "auto"
 """As a model's name: let the session choose by image and prompt."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """Something that the listeners may want to show.
-
-    Parameters
-    ----------
-    labels : tuple of int
-        Objects concerned.
-    box : Box or None
-        Part of the image where masks may have changed; None if only prompts, names or the list of objects did.
-    """
-
-    labels: tuple[int, ...]
-    box: Box | None
 
 
 class Session:
@@ -239,13 +222,12 @@ class Session:
         if axis is None:
             axis = self._last_axis(state.label)
         name = model or self._last_model(state.label, planar=True)
+        if state.mask is None:
+            raise InputError(f"{state.name} has no mask yet to propagate: click, draw a box or paint first.")
         with self._lock:
-            action = Action(
-                self.history.next_id, "propagate", state.label, model=name, window=self.window, region=limits, axis=axis
+            action = self._record(
+                do="propagate", label=state.label, model=name, window=self.window, region=limits, axis=axis
             )
-            if state.mask is None:
-                raise InputError(f"{state.name} has no mask yet to propagate: click, draw a box or paint first.")
-            self._write(action)
         self._notify((state.label,), None)
         return self._request(action, progress)
 
@@ -366,7 +348,7 @@ class Session:
             if name == "undo":
                 self._requests.cancel(_key(action))
             open_actions = self._unanswered({action.label: after[action.label]} if action.label in after else {})
-        box = _span(state.mask for o in (before, after) if (state := o.get(action.label)) is not None)
+        box = span_of(state.mask for o in (before, after) if (state := o.get(action.label)) is not None)
         self._notify((action.label,), box)
         for open_action in open_actions:
             self._request(open_action, None)
@@ -416,12 +398,3 @@ class Session:
 def _key(action: Action) -> tuple[Any, ...]:
     """Requests of one key answer the same question about an object, so that the newest makes the others needless."""
     return (action.do, action.label, action.model, action.region)
-
-
-def _span(masks: Iterable[MaskPrompt | None]) -> Box | None:
-    """The smallest box that holds all masks; None if there are none."""
-    box = None
-    for mask in masks:
-        if mask is not None:
-            box = mask.extent if box is None else box.union(mask.extent)
-    return box

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_sammed.geometry import Box
 from napari_sammed.history import ObjectState
+from napari_sammed.prompts import Prompt
 
 
 def painted(
@@ -52,3 +53,13 @@ def own_part(state: ObjectState, box: Box) -> np.ndarray:
         inside = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
         part[common.shift([-lo for lo in box.low]).slices] = inside
     return part
+
+
+def as_thick(prompt: Prompt, old: Prompt | None) -> Prompt:
+    """A changed rectangle of a box across slices, with the slices of the box."""
+    if not isinstance(prompt, Box) or not isinstance(old, Box) or prompt.ndim == 2:
+        return prompt
+    axis = prompt.thin_axes[0] if prompt.thin_axes else 0
+    low, high = list(prompt.low), list(prompt.high)
+    low[axis], high[axis] = old.low[axis], old.high[axis]
+    return Box(tuple(low), tuple(high))

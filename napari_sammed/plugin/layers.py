@@ -24,6 +24,7 @@ from napari_sammed.plugin.coordinates import (
     to_world,
 )
 from napari_sammed.plugin.images import spatial_shape
+from napari_sammed.plugin.prompt_looks import BOX_COLOUR, same_but_numbers, style_next, write_boxes, write_points
 from napari_sammed.plugin.prompt_rows import NEW, Difference, Rows, box_rows, click_rows, difference, numbers_from
 from napari_sammed.prompts import Point, Prompt, Prompts
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
-COLOURS = {True: "#00e676", False: "#ff5252"}
-SYMBOLS = {True: "disc", False: "cross"}
-BOX_COLOUR = "#ffd600"
 
 
 class Mode(StrEnum):
@@ -109,14 +107,14 @@ class LayerWriter:
                 rows = self._placed(click_rows(prompts), self.points)
                 seen = self._seen_points()
                 if not self._shows("points", seen, rows):
-                    _write_points(self.points, rows, self._positive, only_numbers=_same_but_numbers(seen, rows))
+                    write_points(self.points, rows, self._positive, only_numbers=same_but_numbers(seen, rows))
                 self._shown["points"] = rows
             if self.boxes is not None:
                 axis = hidden_axis(self.viewer.dims, self.image.ndim)
                 rows = self._placed(box_rows(prompts, axis), self.boxes)
                 seen = self._seen_boxes()
                 if not self._shows("boxes", seen, rows):
-                    _write_boxes(self.boxes, rows, only_numbers=_same_but_numbers(seen, rows))
+                    write_boxes(self.boxes, rows, only_numbers=same_but_numbers(seen, rows))
                 self._shown["boxes"] = rows
         finally:
             self._writing = False
@@ -225,7 +223,7 @@ class LayerWriter:
         else:
             self._make_layers()
             self._positive = mode is Mode.POSITIVE
-            _style_next(self.points, self._positive)
+            style_next(self.points, self._positive)
             self.viewer.layers.selection.active = self.points
             self.points.mode = "add"
         self._report_mode()
@@ -288,7 +286,7 @@ class LayerWriter:
                     **self._like_image(),
                 )
             )
-            _style_next(self.points, self._positive)
+            style_next(self.points, self._positive)
             for event in (self.points.events.data, self.points.events.features):
                 event.connect(self._on_rows)
             self.points.events.mode.connect(self._report_mode)
@@ -386,41 +384,3 @@ class LayerWriter:
                 setattr(self, name, None)
                 self._unfinished = False
         self._report_mode()
-
-
-def _style_next(layer: Points, positive: bool) -> None:
-    """How the next click will look, and what it will mean."""
-    layer.selected_data = set()  # else the look of selected points changes too
-    layer.feature_defaults = {"prompt": NEW, "positive": positive}
-    layer.current_face_color = COLOURS[positive]
-    layer.current_symbol = SYMBOLS[positive]
-    layer.current_border_color = COLOURS[positive]  # borders grow with the zoom, sizes do not: they hide the face
-
-
-def _same_but_numbers(seen: Rows, rows: Rows) -> bool:
-    """Whether rows are what the user just added, so that only their numbers are missing; the usual case is fast."""
-    if NEW not in seen.numbers or len(seen) != len(rows):
-        return False
-    return not difference(Rows(rows.numbers, seen.coordinates, seen.positive), rows)
-
-
-def _write_points(layer: Points, rows: Rows, next_positive: bool, only_numbers: bool) -> None:
-    if not only_numbers:
-        layer.selected_data = set()
-        layer.data = np.array(rows.coordinates).reshape(len(rows), layer.ndim)
-    layer.features = {"prompt": np.array(rows.numbers, int), "positive": np.array(rows.positive, bool)}
-    if len(rows) and not only_numbers:
-        layer.face_color = [COLOURS[p] for p in rows.positive]
-        layer.symbol = [SYMBOLS[p] for p in rows.positive]
-        layer.border_color = [COLOURS[p] for p in rows.positive]
-    _style_next(layer, next_positive)
-
-
-def _write_boxes(layer: Shapes, rows: Rows, only_numbers: bool) -> None:
-    if not only_numbers:
-        layer.selected_data = set()
-        layer.data = []
-        if len(rows):
-            layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=1)
-    layer.features = {"prompt": np.array(rows.numbers, int)}
-    layer.feature_defaults = {"prompt": NEW}

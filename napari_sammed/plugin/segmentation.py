@@ -13,13 +13,12 @@ from qtpy.QtCore import QTimer
 from napari_sammed.backend.base import Backend, Prediction
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
 from napari_sammed.models.registry import default_for
 from napari_sammed.plugin import messages
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
-from napari_sammed.plugin.edits import painted
+from napari_sammed.plugin.edits import as_thick, painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.opening import close_session, get_ready, open_session
@@ -299,7 +298,7 @@ class Segmentation:
             raise InputError("Only the last prompt can be moved or deleted: use Undo to go further back.")
         session.undo()
         if prompt is not None:
-            self._add(session, _as_thick(prompt, last.prompt))
+            self._add(session, as_thick(prompt, last.prompt))
 
     def _window(self, session: Session) -> Window:
         chooser = self._panel.image_section.window_
@@ -386,16 +385,6 @@ class Segmentation:
         if known is None or known[0] is not mask:
             known = self._sizes[label] = (mask, 0 if mask is None else int(mask.mask.sum()))
         return known[1]
-
-
-def _as_thick(prompt: Prompt, old: Prompt | None) -> Prompt:
-    """A changed rectangle of a box across slices, with the slices of the box."""
-    if not isinstance(prompt, Box) or not isinstance(old, Box) or prompt.ndim == 2:
-        return prompt
-    axis = prompt.thin_axes[0] if prompt.thin_axes else 0
-    low, high = list(prompt.low), list(prompt.high)
-    low[axis], high[axis] = old.low[axis], old.high[axis]
-    return Box(tuple(low), tuple(high))
 
 
 def _notify(text: str) -> None:
