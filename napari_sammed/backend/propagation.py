@@ -67,7 +67,7 @@ class Rules:
         Slices to encode ahead.
     """
 
-    margins: tuple[float, ...] = (1 / 256, 3 / 256, 5 / 256)
+    margins: tuple[float, ...] = (1 / 256, 3 / 256, 5 / 256, 8 / 256)
     least_overlap: float = 0.2
     explosion: float = 2.0
     collapse: float = 0.1
