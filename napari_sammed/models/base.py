@@ -11,7 +11,8 @@ Importing this file imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -127,11 +128,33 @@ class Logits:
     region : Region
     score : float
         The model's own estimate of how good the mask is, 0..1 (predicted IoU, stability); NaN if it has none.
+    alternatives : tuple of Logits
+        Other readings of ambiguous prompts (the organ, the lesion in it), by falling score; they have none themselves.
     """
 
     values: np.ndarray
     region: Region
     score: float = field(default=float("nan"))
+    alternatives: tuple[Logits, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A part of an image in which every voxel has a class.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8
+        Of shape ``box.shape``; 0 is background, ``i`` the class ``classes[i - 1]``.
+    box : Box
+        Where it lies in the image.
+    classes : tuple of str
+        Names of labels 1, 2, ...
+    """
+
+    labels: np.ndarray
+    box: Box
+    classes: tuple[str, ...]
 
 
 @runtime_checkable
@@ -195,4 +218,43 @@ class GrowingModel(PromptableModel, Protocol):
 
     def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
         """The larger region to look at next, or None when the answer fits in its region."""
+        ...
+
+
+@runtime_checkable
+class AutomaticModel(Protocol):
+    """A model that needs no prompt: it gives every voxel one of its classes. Its card names no prompt kinds."""
+
+    card: ModelCard
+    weights_hash: str
+    classes: tuple[str, ...]
+
+    def segment(
+        self,
+        image: Volume,
+        within: Box | None = None,
+        window: Window | None = None,
+        progress: Callable[[str, float], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> LabelMap:
+        """Label an image or a volume.
+
+        Parameters
+        ----------
+        image : Volume
+        within : Box or None
+            Only this part; a slice is a box of thickness one.
+        window : Window or None
+            Grey-value mapping; None takes the one that the network was trained with.
+        progress : callable, optional
+            Called with what is being done and the fraction done, 0..1.
+        cancel : threading.Event, optional
+
+        Raises
+        ------
+        InputError
+            For an image that the network cannot take.
+        Cancelled
+            If `cancel` was set; asked between batches of slices.
+        """
         ...
