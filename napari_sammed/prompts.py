@@ -267,7 +267,8 @@ def prompt_from_json(item: dict[str, Any]) -> Prompt:
 
 def pack_mask(mask: np.ndarray) -> dict[str, Any]:
     """A boolean array as JSON: its shape, and its bits in C order, zlib-compressed, in base64."""
-    packed = zlib.compress(np.packbits(mask).tobytes(), 1)  # masks are on the way of every click
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)  # the fastest for masks, which are on the way of every click
+    packed = packer.compress(np.packbits(mask).tobytes()) + packer.flush()
     return {"shape": list(mask.shape), "bits": base64.b64encode(packed).decode("ascii")}
 
 
