@@ -255,14 +255,15 @@ def _same_view(one: Action, other: Action) -> bool:
 
 def apply(mask: MaskPrompt | None, answer: Prediction) -> MaskPrompt | None:
     """The object's mask after an answer: replaced inside the answer's scope, untouched outside."""
-    frame = answer.box if mask is None else answer.box.union(mask.extent)
+    if mask is None or mask.extent.intersect(answer.scope) == mask.extent:
+        return MaskPrompt(answer.mask, answer.box.low) if answer.mask.any() else None
+    frame = answer.box.union(mask.extent)
     result = np.zeros(frame.shape, bool)
     back = tuple(-lo for lo in frame.low)
-    if mask is not None:
-        result[mask.extent.shift(back).slices] = mask.mask
-        said = answer.scope.intersect(frame)
-        if said is not None:
-            result[said.shift(back).slices] = False
+    result[mask.extent.shift(back).slices] = mask.mask
+    said = answer.scope.intersect(frame)
+    if said is not None:
+        result[said.shift(back).slices] = False
     result[answer.box.shift(back).slices] |= answer.mask
     return MaskPrompt(result, frame.low) if result.any() else None
 
