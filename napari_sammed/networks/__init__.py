@@ -7,8 +7,11 @@ codes, and its state-dict keys are those of the official checkpoints.
 
 from __future__ import annotations
 
+from napari_sammed.networks.adapter import add_adapters, remove_adapters
 from napari_sammed.networks.builders import BUILDERS, create
+from napari_sammed.networks.image_encoder import ImageEncoder
 from napari_sammed.networks.inference import optimized
+from napari_sammed.networks.lora import merge_lora, unmerge_lora
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.prompt_encoder import PromptEncoder
 from napari_sammed.networks.promptable import PromptableNetwork
@@ -17,11 +20,16 @@ from napari_sammed.networks.transformer import TwoWayTransformer
 
 __all__ = [
     "BUILDERS",
+    "ImageEncoder",
     "MaskDecoder",
     "PromptEncoder",
     "PromptableNetwork",
     "TinyViT",
     "TwoWayTransformer",
+    "add_adapters",
     "create",
+    "merge_lora",
     "optimized",
+    "remove_adapters",
+    "unmerge_lora",
 ]

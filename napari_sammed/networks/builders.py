@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from napari_sammed.networks.adapter import add_adapters
+from napari_sammed.networks.image_encoder import ImageEncoder
+from napari_sammed.networks.lora import add_decoder_lora, add_encoder_lora
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.prompt_encoder import PromptEncoder
 from napari_sammed.networks.promptable import PromptableNetwork
@@ -34,6 +37,33 @@ LITEMEDSAM: dict[str, Any] = {
     "mlp_ratio": 4.0,
     "expand_ratio": 4,
     **PROMPTS_AND_DECODER,
+}
+
+SAM_VIT_B: dict[str, Any] = {
+    "image_size": 1024,
+    "patch_size": 16,
+    "embed_dim": 768,
+    "depth": 12,
+    "num_heads": 12,
+    "mlp_ratio": 4,
+    "global_attn_indexes": (2, 5, 8, 11),
+    "window_size": 14,
+    **PROMPTS_AND_DECODER,
+}
+VIT_L = {"embed_dim": 1024, "depth": 24, "num_heads": 16, "global_attn_indexes": (5, 11, 17, 23)}
+VIT_H = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "global_attn_indexes": (7, 15, 23, 31)}
+
+SAM_MED2D: dict[str, Any] = {**SAM_VIT_B, "image_size": 256, "adapter": True, "adapter_ratio": 0.25}
+
+SAMED: dict[str, Any] = {
+    **SAM_VIT_B,
+    "image_size": 512,
+    "num_classes": 8,
+    "rank": 4,
+    # Of the files and of preprocessing; the network itself does not depend on them.
+    "base_image_size": 1024,
+    "pixel_mean": (0, 0, 0),
+    "pixel_std": (1, 1, 1),
 }
 
 
@@ -83,6 +113,50 @@ def build_litemedsam(config: Mapping[str, Any]) -> PromptableNetwork:
     )
 
 
+def build_sam(config: Mapping[str, Any]) -> PromptableNetwork:
+    """SAM and MedSAM."""
+    image_size = config["image_size"]
+    encoder = ImageEncoder(
+        image_size=image_size,
+        patch_size=config["patch_size"],
+        embed_dim=config["embed_dim"],
+        depth=config["depth"],
+        num_heads=config["num_heads"],
+        mlp_ratio=config["mlp_ratio"],
+        global_attn_indexes=config["global_attn_indexes"],
+        window_size=config["window_size"],
+        out_channels=config["prompt_embed_dim"],
+    )
+    grid = encoder.grid_size
+    return PromptableNetwork(
+        encoder,
+        build_prompt_encoder(config, (grid, grid), (image_size, image_size)),
+        build_mask_decoder(config, dims=2),
+    )
+
+
+def build_sam_med2d(config: Mapping[str, Any]) -> PromptableNetwork:
+    """SAM-Med2D: SAM for small images, with adapters in the image encoder (``adapter`` False: without)."""
+    network = build_sam(config)
+    if config["adapter"]:
+        add_adapters(network.image_encoder, config["adapter_ratio"])
+    return network
+
+
+def build_samed(config: Mapping[str, Any]) -> PromptableNetwork:
+    """SAMed: one mask token for the background and each class, LoRA in the image encoder."""
+    network = build_sam(config)
+    add_encoder_lora(network.image_encoder, config["rank"])
+    return network
+
+
+def build_samed_s(config: Mapping[str, Any]) -> PromptableNetwork:
+    """SAMed_s: SAMed with LoRA in the mask decoder's transformer as well."""
+    network = build_samed(config)
+    add_decoder_lora(network.mask_decoder.transformer, config["rank"])
+    return network
+
+
 def build_prompt_encoder(
     config: Mapping[str, Any], embedding_size: tuple[int, ...], input_size: tuple[int, ...]
 ) -> PromptEncoder:
@@ -91,7 +165,7 @@ def build_prompt_encoder(
 
 
 def build_mask_decoder(config: Mapping[str, Any], dims: int) -> MaskDecoder:
-    """SAM's mask decoder with its two-way transformer."""
+    """SAM's mask decoder with its two-way transformer; with ``num_classes`` in ``config``, SAMed's."""
     width = config["prompt_embed_dim"]
     transformer = TwoWayTransformer(
         config["decoder_depth"], width, config["decoder_num_heads"], config["decoder_mlp_dim"]
@@ -100,6 +174,8 @@ def build_mask_decoder(config: Mapping[str, Any], dims: int) -> MaskDecoder:
         transformer,
         width,
         dims=dims,
+        num_multimask_outputs=config.get("num_classes", 3),
+        always_all="num_classes" in config,
         iou_head_depth=config["iou_head_depth"],
         iou_head_hidden_dim=config["iou_head_hidden_dim"],
     )
@@ -107,4 +183,12 @@ def build_mask_decoder(config: Mapping[str, Any], dims: int) -> MaskDecoder:
 
 BUILDERS: dict[str, tuple[Mapping[str, Any], Callable[[Mapping[str, Any]], nn.Module]]] = {
     "litemedsam": (LITEMEDSAM, build_litemedsam),
+    "medsam": (SAM_VIT_B, build_sam),
+    "sam-med2d": (SAM_MED2D, build_sam_med2d),
+    "sam-vit-b": (SAM_VIT_B, build_sam),
+    "sam-vit-h": ({**SAM_VIT_B, **VIT_H}, build_sam),
+    "sam-vit-l": ({**SAM_VIT_B, **VIT_L}, build_sam),
+    "samed": (SAMED, build_samed),
+    "samed_h": ({**SAMED, **VIT_H}, build_samed),
+    "samed_s": (SAMED, build_samed_s),
 }

@@ -9,6 +9,7 @@ from torch import nn
 
 from napari_sammed.networks.fast_mask_decoder import FastMaskDecoder
 from napari_sammed.networks.fast_tiny_vit import FastTinyViT, folded
+from napari_sammed.networks.lora import without_lora
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.promptable import PromptableNetwork
 from napari_sammed.networks.tiny_vit import ConvNorm, TinyViT
@@ -35,7 +36,7 @@ def optimized(network: PromptableNetwork) -> PromptableNetwork:
         encoder = FastTinyViT(encoder) if on_cpu else _folded_copy(encoder)
     decoder = network.mask_decoder
     if isinstance(decoder, MaskDecoder):
-        decoder = FastMaskDecoder(decoder)
+        decoder = FastMaskDecoder(without_lora(decoder))
     return PromptableNetwork(encoder, network.prompt_encoder, decoder).eval()
 
 

@@ -24,6 +24,8 @@ class MaskDecoder(nn.Module):
         Masks of an ambiguous prompt; mask token 0 is an extra one for the single answer.
     iou_head_depth, iou_head_hidden_dim
         Of the head that predicts the IoU (not a probability: no sigmoid).
+    always_all
+        Return the masks of all tokens whatever is asked for: they are classes (SAMed), not readings of a prompt.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class MaskDecoder(nn.Module):
         num_multimask_outputs: int = 3,
         iou_head_depth: int = 3,
         iou_head_hidden_dim: int = 256,
+        always_all: bool = False,
     ) -> None:
         super().__init__()
         self.dims = dims
+        self.always_all = always_all
         self.num_mask_tokens = num_multimask_outputs + 1
         self.transformer = transformer
         self.iou_token = nn.Embedding(1, embed_dim)
@@ -79,7 +83,7 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings
             (B, C, *grid) or (1, C, *grid).
         multimask_output
-            True: the masks of tokens 1 and following; False: that of token 0.
+            True: the masks of tokens 1 and following; False: that of token 0. Ignored with ``always_all``.
 
         Returns
         -------
@@ -99,6 +103,8 @@ class MaskDecoder(nn.Module):
 
     def chosen_masks(self, multimask_output: bool) -> range:
         """Mask tokens whose masks are returned; the work for the others is not done."""
+        if self.always_all:
+            return range(self.num_mask_tokens)
         return range(1, self.num_mask_tokens) if multimask_output else range(1)
 
     def prompt_tokens(self, image_embeddings: Tensor, sparse: Tensor) -> Tensor:
