@@ -19,7 +19,14 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.planes import Plane, plane_axes, plane_of, slice_to_look_at
+from napari_sammed.models.planes import (
+    Plane,
+    fitted_scales,
+    fitted_shape,
+    plane_axes,
+    plane_of,
+    slice_to_look_at,
+)
 from napari_sammed.models.resize import resize_area
 from napari_sammed.networks import optimized
 
@@ -117,20 +124,9 @@ class LiteMedSAM:
         return F.interpolate(values, shape, mode="bilinear", align_corners=False)[0, 0].numpy().reshape(box.shape)
 
 
-def frame_scales(plane: Plane) -> tuple[float, float]:
-    """Samples a row and a column: the longer side fills the frame, and samples are square in mm."""
-    pixel = min(plane.spacing)
-    relative = [spacing / pixel for spacing in plane.spacing]
-    longest = max(size * ratio for size, ratio in zip(plane.shape, relative, strict=True))
-    return FRAME / longest * relative[0], FRAME / longest * relative[1]
-
-
 def frame_shape(plane: Plane) -> tuple[int, int]:
     """Rows and columns that the resized slice takes in the 256 x 256 frame."""
-    rows, columns = (
-        max(int(size * scale + 0.5), 1) for size, scale in zip(plane.shape, frame_scales(plane), strict=True)
-    )
-    return rows, columns
+    return fitted_shape(plane, FRAME)
 
 
 def box_in_frame(box: Box, plane: Plane) -> tuple[int, int, int, int]:
@@ -138,7 +134,7 @@ def box_in_frame(box: Box, plane: Plane) -> tuple[int, int, int, int]:
 
     The network has seen boxes inside its frame only, so they are cut to the slice.
     """
-    rows, columns = frame_scales(plane)
+    rows, columns = fitted_scales(plane, FRAME)
     top, left, bottom, right = plane.corners(box)
     height, width = plane.shape
     x0, x1 = (min(max(x, 0), width - 1) for x in (left, right - 1))

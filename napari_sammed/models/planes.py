@@ -1,4 +1,4 @@
-"""Which slice a 2D network looks at, and the slice's own two axes. For every model of flat images on volumes."""
+"""Which slice a 2D network looks at, its own two axes and its size in samples. For every model of flat images."""
 
 from __future__ import annotations
 
@@ -66,6 +66,26 @@ def plane_of(grid: Grid, box: Box) -> Plane:
     if abs(spacing[0] / spacing[1] - 1) < _SAME_SPACING:
         spacing = (spacing[0], spacing[0])
     return Plane((rows, columns), (box.low[rows], box.low[columns]), (box.shape[rows], box.shape[columns]), spacing)
+
+
+def square_ratios(plane: Plane) -> tuple[float, float]:
+    """Samples a row and a column for samples square in mm, as fine as the finer axis; 1 for square pixels."""
+    pixel = min(plane.spacing)
+    return plane.spacing[0] / pixel, plane.spacing[1] / pixel
+
+
+def fitted_scales(plane: Plane, side: int) -> tuple[float, float]:
+    """Samples a row and a column: the longer side in mm fills `side` samples, and samples are square in mm."""
+    ratios = square_ratios(plane)
+    longest = max(size * ratio for size, ratio in zip(plane.shape, ratios, strict=True))
+    return side / longest * ratios[0], side / longest * ratios[1]
+
+
+def fitted_shape(plane: Plane, side: int) -> tuple[int, int]:
+    """Rows and columns of the slice resized to `fitted_scales`, rounded, at least one."""
+    scales = fitted_scales(plane, side)
+    rows, columns = (max(int(size * scale + 0.5), 1) for size, scale in zip(plane.shape, scales, strict=True))
+    return rows, columns
 
 
 def slice_axis(grid: Grid, prompts: Prompts) -> int:
