@@ -78,22 +78,31 @@ class Journal:
             self._unlock()
             raise _unwritable(self.path, error) from None
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Write one line and wait until it is on disk; InputError (file unharmed) if it cannot be."""
+    def append(self, entry: dict[str, Any], *, wait: bool = True) -> None:
+        """Write one line and wait until it is on disk; InputError (file unharmed) if it cannot be.
+
+        Without ``wait`` the line is handed to the operating system, which writes it even if this process is killed;
+        `sync`, from any thread, waits for the disk.
+        """
         line = _line(entry)
         position = self._file.tell()
         try:
             self._file.write(line)
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if wait:
+                os.fsync(self._file.fileno())
         except OSError as error:
             with contextlib.suppress(OSError):  # else the torn line is cut off at the next opening
                 self._file.seek(position)
                 self._file.truncate(position)
-            raise InputError(
-                f"The session file {self.path} cannot be written ({error.strerror}): free some space "
-                "or choose another place."
-            ) from None
+            raise _no_room(self.path, error) from None
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _no_room(self.path, error) from None
 
     def close(self) -> None:
         """Let another process continue the journal."""
@@ -117,6 +126,12 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"The session file {path} cannot be written: {error.strerror}.")
+
+
+def _no_room(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"The session file {path} cannot be written ({error.strerror}): free some space or choose another place."
+    )
 
 
 def _line(entry: dict[str, Any]) -> bytes:

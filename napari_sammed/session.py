@@ -322,7 +322,8 @@ class Session:
     def _write(self, action: Action) -> None:
         """Journal first: what cannot be written down does not happen."""
         if self._journal is not None:
-            self._journal.append(action_to_json(action))
+            asked = action.do in ("prompt", "propagate")  # then `_request` waits for the disk, beside the caller
+            self._journal.append(action_to_json(action), wait=not asked)
         self.history.push(action)
 
     def _keep(self, action: Action, answer: Prediction, entry: dict[str, Any] | None = None) -> None:
@@ -367,6 +368,8 @@ class Session:
     def _request(self, action: Action, progress: Progress | None) -> Future[Prediction]:
         def work(cancel: threading.Event) -> Prediction:
             try:
+                if self._journal is not None:
+                    self._journal.sync()
                 answer, previous = ask(self.backend, self.image_id, self.history, self._lock, action, cancel, progress)
                 entry = answer_to_json(action.id, answer, previous)  # packs the mask, before the lock
                 with self._lock:
