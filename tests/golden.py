@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -84,3 +85,38 @@ def max_difference(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} differ")
     return (a - b).abs().max().item() if a.numel() else 0.0
+
+
+def synth(height: int, width: int, variant: int) -> np.ndarray:
+    """The golden files' test image, RGB uint8 (height, width, 3), made from integers only (their README)."""
+    x, y = np.arange(width)[None], np.arange(height)[:, None]
+    t = (x * (1 + variant) + 2 * y + 37 * variant) % 510
+    channels = (x * 255 // (width - 1) + 0 * y, y * 255 // (height - 1) + 0 * x, np.minimum(t, 510 - t))
+    image = np.stack(channels, axis=-1).astype(np.int64)
+    for (cx, cy, ax, ay), colour in _ELLIPSES:
+        if variant == 1:
+            cx, colour = 1000 - cx, (colour[2], colour[0], colour[1])
+        a, b = max(1, ax * width // 1000), max(1, ay * height // 1000)
+        dx, dy = x - cx * width // 1000, y - cy * height // 1000
+        inside = dx**2 * b**2 + dy**2 * a**2 <= a**2 * b**2
+        image[inside] = (image[inside] + 3 * np.array(colour)) // 4
+    return image.astype(np.uint8)
+
+
+_ELLIPSES = (
+    ((300, 350, 180, 220), (200, 60, 90)),
+    ((650, 600, 220, 150), (40, 180, 220)),
+    ((700, 250, 90, 120), (240, 230, 20)),
+    ((250, 750, 120, 70), (15, 25, 35)),
+)
+
+
+def ct_like(height: int, width: int, seed: int) -> np.ndarray:
+    """The golden files' grey test slice, float32 in 0..1."""
+    return (synth(height, width, seed % 2).astype(np.int64).sum(-1) // 3).astype(np.float32) / np.float32(255)
+
+
+def smooth_logits(count: int, height: int, width: int, seed: int) -> Tensor:
+    """The golden files' mask prompt, (count, 1, height, width)."""
+    coarse = np.random.RandomState(seed).standard_normal((count, 1, 4, 4)).astype(np.float32)
+    return 6 * F.interpolate(torch.from_numpy(coarse), (height, width), mode="bilinear", align_corners=False)
