@@ -1,102 +1,44 @@
 """What happened in a session, and what its objects look like after it; pure bookkeeping, no disk, no network.
 
 Undo and redo move actions between two stacks. An object's mask is the fold of the answers to its standing actions, in
-order: each answer replaces the mask inside its scope and leaves the rest alone.
+order: each answer replaces the mask inside its scope and leaves the rest alone. Answers to a prompt that was removed or
+replaced no longer count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 
+from napari_sammed.actions import Action, Change, ObjectState
 from napari_sammed.backend.base import Prediction
 from napari_sammed.backend.slicing import extent_of, in_region
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.intensity import Window
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 
-Deed: TypeAlias = Literal["object", "prompt", "propagate", "edit", "clear", "rename", "delete"]
+__all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
 
 
 @dataclass(frozen=True)
-class Action:
-    """One thing that the user did.
+class Origin:
+    """How an answer came about, as far as it matters for getting the same one again.
 
     Parameters
     ----------
-    id : int
-        Number in the session, rising from 0.
-    do : str
-        "object" starts one, "prompt", "propagate" (through the stack), "edit" (by hand), "clear" (its prompts and
-        mask), "rename", "delete".
-    label : int
-        The object's value in label images, from 1.
-    name : str
-        For "object" and "rename".
-    prompt : Prompt, optional
-        For "prompt".
-    model : str
-        For "prompt" and "propagate".
-    window : Window, optional
-        For "prompt" and "propagate": how grey values were mapped.
-    region : Box, optional
-        For "prompt": the slice or part it was answered in. For "propagate": hard limits.
-    axis : int, optional
-        For "propagate": across the slices.
+    previous : int or None
+        Action whose logits it started from.
+    carries : bool
+        Whether it has logits itself that a further prompt may start from.
+    together : tuple of int
+        Actions that were answered in one pass with it, itself included; empty if it was asked alone.
     """
 
-    id: int
-    do: Deed
-    label: int
-    name: str = ""
-    prompt: Prompt | None = None
-    model: str = ""
-    window: Window | None = None
-    region: Box | None = None
-    axis: int | None = None
-
-
-@dataclass(frozen=True)
-class ObjectState:
-    """One segmented thing as it stands.
-
-    Parameters
-    ----------
-    label : int
-    name : str
-    prompts : Prompts
-        Since the object was last cleared.
-    mask : MaskPrompt or None
-        None while there is none.
-    score : float
-        Of the latest answer; NaN if none.
-    """
-
-    label: int
-    name: str
-    prompts: Prompts = field(default_factory=Prompts)
-    mask: MaskPrompt | None = None
-    score: float = float("nan")
-
-
-@dataclass(frozen=True)
-class Change:
-    """Something that the listeners may want to show.
-
-    Parameters
-    ----------
-    labels : tuple of int
-        Objects concerned.
-    box : Box or None
-        Part of the image where masks may have changed; None if only prompts, names or the list of objects did.
-    """
-
-    labels: tuple[int, ...]
-    box: Box | None
+    previous: int | None = None
+    carries: bool = False
+    together: tuple[int, ...] = ()
 
 
 class History:
@@ -106,6 +48,7 @@ class History:
         self.done: list[Action] = []
         self.undone: list[Action] = []
         self.answers: dict[int, Prediction] = {}
+        self.origins: dict[int, Origin] = {}
         self.next_id = 0
         self._masks: dict[int, tuple[tuple[int, ...], MaskPrompt | None]] = {}
 
@@ -129,8 +72,10 @@ class History:
         self.done.append(self.undone.pop())
         return self.done[-1]
 
-    def answer(self, action_id: int, prediction: Prediction) -> None:
+    def answer(self, action_id: int, prediction: Prediction, origin: Origin | None = None) -> None:
+        """The answer to an action."""
         self.answers[action_id] = prediction
+        self.origins[action_id] = origin or Origin()
         self._masks = {label: kept for label, kept in self._masks.items() if action_id not in kept[0]}
 
     @property
@@ -138,57 +83,103 @@ class History:
         """Objects by label, in the order of their making."""
         names: dict[int, str] = {}
         for action in self.done:
-            if action.do in ("object", "rename"):
+            if action.do in ("object", "take", "rename"):
                 names[action.label] = action.name
             elif action.do == "delete":
                 names.pop(action.label, None)
-        return {
-            label: ObjectState(label, name, self.prompts(label), self.mask(label), self._score(label))
-            for label, name in names.items()
-        }
+        return {label: self._state(label, name) for label, name in names.items()}
+
+    def find(self, action_id: int) -> Action:
+        """An action by number, standing or taken back; KeyError if there is none."""
+        for action in (*self.done, *self.undone):
+            if action.id == action_id:
+                return action
+        raise KeyError(f"there is no action {action_id}")
+
+    def standing(self, label: int, until: Action | None = None) -> dict[int, Prompt]:
+        """The object's prompts since it was last cleared, by the action that gave them, up to and including one."""
+        prompts: dict[int, Prompt] = {}
+        for action in self._since_clear(label, until):
+            if action.do == "prompt":
+                prompts[action.id] = action.prompt
+            elif action.do == "replace" and action.target in prompts:
+                prompts[action.target] = action.prompt
+            elif action.do == "remove":
+                prompts.pop(action.target, None)
+        return prompts
 
     def prompts(self, label: int, until: Action | None = None) -> Prompts:
-        """The object's prompts since it was last cleared, up to and including an action."""
-        return Prompts(tuple(a.prompt for a in self._since_clear(label, until) if a.prompt is not None))
+        """The values of `standing`."""
+        return Prompts(tuple(self.standing(label, until).values()))
 
     def question(self, action: Action) -> Prompts:
-        """What to ask for a prompt action: all standing prompts of its object that touch its region.
+        """What to ask for an action: all standing prompts of its object that touch its region.
 
-        Where clicks correct a slice that was not prompted before (a propagation got there, or the user painted), the
-        mask that they correct goes along.
+        Where clicks correct a mask that was not prompted for (taken over, painted, reached by a propagation), that
+        mask goes along.
         """
         prompts = self.prompts(action.label, action)
-        if action.region is None:
-            return prompts
-        own = in_region(prompts, action.region)
+        own = prompts if action.region is None else in_region(prompts, action.region)
         if own.of(Box) or own.of(MaskPrompt):
             return own
         first = next(a for a in self._since_clear(action.label, action) if _touches(a, action.region))
         corrected = self.mask(action.label, before=first)
         if corrected is None:
             return own
-        return Prompts((*in_region(Prompts((corrected,)), action.region), *own))
+        given = Prompts((corrected,))
+        return Prompts((*(given if action.region is None else in_region(given, action.region)), *own))
 
     def previous(self, action: Action) -> int | None:
-        """The latest earlier action whose logits the answer may start from: same object, model and region."""
+        """The latest earlier action whose logits the answer may start from: same object, model and region.
+
+        Not past the removal of a prompt, which those logits would still know of.
+        """
         found = None
         for earlier in self._since_clear(action.label, action):
-            if earlier.do == "prompt" and earlier.id != action.id and _same_view(earlier, action):
-                answer = self.answers.get(earlier.id)
-                found = earlier.id if answer is not None and answer.logits is not None else found
+            if earlier.do in ("remove", "replace"):
+                found = None
+            if earlier.id == action.id:
+                break
+            if earlier.asks and earlier.do != "propagate" and _same_view(earlier, action):
+                found = earlier.id if self.origins.get(earlier.id, Origin()).carries else found
         return found
+
+    def reading(self, action_id: int, until: Action | None = None) -> int:
+        """Which reading of an answer stands: the one that was chosen last, up to and including an action."""
+        label = self.find(action_id).label
+        chosen = [a.reading for a in self._of(label, until) if a.do == "choose" and a.target == action_id]
+        return chosen[-1] if chosen else 0
+
+    def open_questions(self, label: int) -> list[Action]:
+        """The latest standing question of each key, where it has no answer."""
+        actions = self._since_clear(label, None)
+        overtaken = self._overtaken(actions, waiting=True)
+        latest = {a.key: a for a in actions if a.asks and a.id not in overtaken}
+        return [a for a in latest.values() if a.id not in self.answers]
+
+    def given(self, target: int) -> list[Action]:
+        """The standing questions that gave a prompt: the action itself, and its replacements by now."""
+        return [a for a in self.done if a.id == target or (a.do == "replace" and a.target == target)]
+
+    def stale(self, target: int, label: int) -> list[Action]:
+        """The questions after a prompt that asked about it too, and so need asking again when it goes."""
+        prompt = self.standing(label)[target]
+        return [a for a in self._since_clear(label, None) if a.id > target and _included(a, prompt)]
+
+    def latest(self, label: int) -> tuple[Action, Prediction] | None:
+        """The action whose answer counted last for the object's mask, and that answer; None if there is none."""
+        counted = self._counted(label, None)
+        return counted[-1] if counted else None
 
     def mask(self, label: int, before: Action | None = None) -> MaskPrompt | None:
         """The object's mask, after all standing actions or just before one of them."""
-        answered = [
-            a for a in self._of(label, before) if a.id in self.answers and (before is None or a.id != before.id)
-        ]
-        ids = tuple(a.id for a in answered)
+        counted = self._counted(label, before)
+        ids = tuple(a.id for a, _ in counted)
         known, mask = self._masks.get(label, ((), None))
         if ids[: len(known)] != known:
             known, mask = (), None
-        for action_id in ids[len(known) :]:
-            mask = apply(mask, self.answers[action_id])
+        for _, answer in counted[len(known) :]:
+            mask = apply(mask, answer)
         if before is None:
             self._masks[label] = (ids, mask)
         return mask
@@ -213,10 +204,12 @@ class History:
         if axis is None or mask is None:
             raise InputError(f"Object {action.label} has no mask yet to propagate: click, draw a box or paint first.")
         start, stop = mask.extent.low[axis], mask.extent.high[axis]
+        known = self.standing(action.label, action)
         touched: set[int] = set()
         for earlier in self._since_clear(action.label, action):
-            region = earlier.region or (extent_of(earlier.prompt) if earlier.prompt is not None else None)
-            if earlier.do in ("prompt", "edit") and region is not None and region.shape[axis] == 1:
+            prompt = known.get(earlier.id)
+            region = earlier.region or (extent_of(prompt) if prompt is not None else None)
+            if (prompt is not None or earlier.do == "edit") and region is not None and region.shape[axis] == 1:
                 touched.add(region.low[axis])
         slices = np.moveaxis(mask.mask, axis, 0)
         filled = [start + i for i in range(stop - start) if slices[i].any()]
@@ -240,13 +233,63 @@ class History:
             if until is not None and action.id == until.id:
                 return
 
-    def _score(self, label: int) -> float:
-        scores = [self.answers[a.id].score for a in self.done if a.label == label and a.id in self.answers]
-        return scores[-1] if scores else float("nan")
+    def _counted(self, label: int, before: Action | None) -> list[tuple[Action, Prediction]]:
+        """The standing actions that have answers which count, with those, up to but without one of them."""
+        actions = [a for a in self._of(label, before) if before is None or a.id != before.id]
+        overtaken = self._overtaken(actions, waiting=False)
+        counted: list[tuple[Action, Prediction]] = []
+        for action in actions:
+            answer = self.answers.get(action.target if action.do == "choose" else action.id)
+            if answer is None or action.id in overtaken or (action.do == "choose" and action.target in overtaken):
+                continue
+            if action.do == "choose":
+                answer = answer.readings[min(action.reading, len(answer.alternatives))]
+            counted.append((action, answer))
+        return counted
+
+    def _overtaken(self, actions: Iterable[Action], waiting: bool) -> set[int]:
+        """Questions that a removed or replaced prompt leaves without ground.
+
+        Those that gave that prompt; and where the removal asks nothing, because no prompt is left beside it, all later
+        ones that asked about it too. With `waiting`, the answer to the removal need not be here yet.
+        """
+        gone: set[int] = set()
+        seen: list[Action] = []
+        prompts: dict[int, Prompt] = {}
+        for action in actions:
+            if action.do in ("remove", "replace") and (waiting or not action.asks or action.id in self.answers):
+                gone |= {a.id for a in seen if action.target == (a.target if a.do == "replace" else a.id)}
+                if not action.asks and action.target in prompts:
+                    asked = (a for a in seen if a.id > action.target and _included(a, prompts[action.target]))
+                    gone |= {a.id for a in asked}
+            if action.prompt is not None:
+                prompts[action.target if action.do == "replace" else action.id] = action.prompt
+            seen.append(action)
+        return gone
+
+    def _state(self, label: int, name: str) -> ObjectState:
+        latest = self.latest(label)
+        score, readings, reading = float("nan"), (), 0
+        if latest is not None:
+            action, answer = latest
+            score = answer.score
+            if action.do == "choose":
+                reading, answer = action.reading, self.answers[action.target]
+            readings = tuple(r.score for r in answer.readings) if answer.alternatives else ()
+        return ObjectState(label, name, self.prompts(label), self.mask(label), score, readings, reading)
 
 
-def _touches(action: Action, region: Box) -> bool:
-    return action.prompt is not None and extent_of(action.prompt).intersect(region) is not None
+def _included(action: Action, prompt: Prompt) -> bool:
+    """Whether a question asks about all of an object's prompts there, and so about an earlier one of them."""
+    if not action.asks or action.do == "propagate":
+        return False
+    return action.region is None or extent_of(prompt).intersect(action.region) is not None
+
+
+def _touches(action: Action, region: Box | None) -> bool:
+    if action.prompt is None:
+        return False
+    return region is None or extent_of(action.prompt).intersect(region) is not None
 
 
 def _same_view(one: Action, other: Action) -> bool:

@@ -7,10 +7,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sammed.backend.base import Backend, Cancel, ImageId, Prediction, Progress
+from napari_sammed.asking import Asker
+from napari_sammed.backend.base import Backend, Cancel, Prediction, Progress
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.history import Action, History
+from napari_sammed.history import Action, History, Origin
 from napari_sammed.intensity import Window
 from napari_sammed.journal import read_journal
 from napari_sammed.prompts import pack_mask, prompt_from_json, prompt_to_json, unpack_mask
@@ -35,8 +36,9 @@ def action_to_json(action: Action) -> dict[str, Any]:
         entry["window"] = action.window.to_json()
     if action.region is not None:
         entry["region"] = _box_to_json(action.region)
-    if action.axis is not None:
-        entry["axis"] = action.axis
+    for name in ("axis", "target", "reading"):
+        if getattr(action, name) is not None:
+            entry[name] = getattr(action, name)
     return entry
 
 
@@ -52,36 +54,53 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         window=Window.from_json(entry["window"]) if "window" in entry else None,
         region=_box_from_json(entry["region"]) if "region" in entry else None,
         axis=entry.get("axis"),
+        target=entry.get("target"),
+        reading=entry.get("reading"),
     )
 
 
-def answer_to_json(action_id: int, answer: Prediction, previous: int | None) -> dict[str, Any]:
-    """An answer as a journal entry, with the action whose logits it started from, but without its own logits."""
-    return {
+def answer_to_json(action_id: int, answer: Prediction, origin: Origin) -> dict[str, Any]:
+    """An answer with all its readings as a journal entry, and how it came about, but without its logits."""
+    entry = {
         "answer": action_id,
-        "previous": previous,
+        "previous": origin.previous,
         "scope": _box_to_json(answer.scope),
-        "low": list(answer.box.low),
-        **pack_mask(answer.mask),
-        "score": None if math.isnan(answer.score) else answer.score,
+        **_reading_to_json(answer),
         "model": answer.model,
         "weights": answer.weights_hash,
         "reductions": list(answer.reductions),
     }
+    if origin.carries:
+        entry["carries"] = True
+    if origin.together:
+        entry["together"] = list(origin.together)
+    if answer.alternatives:
+        entry["alternatives"] = [_reading_to_json(other) for other in answer.alternatives]
+    return entry
 
 
-def answer_from_json(entry: dict[str, Any]) -> Prediction:
-    """The inverse of `answer_to_json`, without logits and times."""
+def answer_from_json(entry: dict[str, Any]) -> tuple[Prediction, Origin]:
+    """The inverse of `answer_to_json`; the answer has neither logits nor times."""
+    common = {
+        "scope": _box_from_json(entry["scope"]),
+        "model": entry["model"],
+        "weights_hash": entry["weights"],
+        "reductions": tuple(entry["reductions"]),
+    }
+    others = tuple(Prediction(**_reading_from_json(other), **common) for other in entry.get("alternatives", ()))
+    origin = Origin(entry["previous"], entry.get("carries", False), tuple(entry.get("together", ())))
+    return Prediction(**_reading_from_json(entry), **common, alternatives=others), origin
+
+
+def _reading_to_json(answer: Prediction) -> dict[str, Any]:
+    score = None if math.isnan(answer.score) else answer.score
+    return {"low": list(answer.box.low), **pack_mask(answer.mask), "score": score}
+
+
+def _reading_from_json(entry: dict[str, Any]) -> dict[str, Any]:
     mask = unpack_mask(entry)
-    return Prediction(
-        mask=mask,
-        box=Box.of_shape(mask.shape).shift(entry["low"]),
-        scope=_box_from_json(entry["scope"]),
-        score=math.nan if entry["score"] is None else float(entry["score"]),
-        model=entry["model"],
-        weights_hash=entry["weights"],
-        reductions=tuple(entry["reductions"]),
-    )
+    score = math.nan if entry["score"] is None else float(entry["score"])
+    return {"mask": mask, "box": Box.of_shape(mask.shape).shift(entry["low"]), "score": score}
 
 
 def refill(history: History, entries: list[dict[str, Any]]) -> None:
@@ -95,7 +114,7 @@ def refill(history: History, entries: list[dict[str, Any]]) -> None:
     for number, entry in enumerate(entries, 2):
         try:
             if not _retrace(history, entry):
-                history.answer(int(entry["answer"]), answer_from_json(entry))
+                history.answer(int(entry["answer"]), *answer_from_json(entry))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"Line {number} of the session file makes no sense: {error}.") from None
 
@@ -123,69 +142,24 @@ def replay(
     if header["image"] != image.hash:
         raise InputError(f"The session {path} belongs to another image than {image.name or 'this one'}.")
     history = History()
-    image_id = backend.open(image)
-    lock = threading.RLock()
+    asker = Asker(backend, backend.open(image), history, threading.RLock())
+    again: dict[int, Prediction] = {}  # of a pass for several objects, the answers to the others
     for number, entry in enumerate(entries, 2):
         if progress is not None:
             progress("replaying", number / (len(entries) + 1))
         try:
             if _retrace(history, entry):
                 continue
-            stored = answer_from_json(entry)
+            answer, origin = answer_from_json(entry)
             action_id = int(entry["answer"])
-            if stored.model != BY_HAND:
-                action = next(a for a in (*history.done, *history.undone) if a.id == action_id)
-                stored, _ = ask(backend, image_id, history, lock, action, cancel, None, previous=entry["previous"])
-        except (KeyError, TypeError, StopIteration) as error:
+            if history.find(action_id).asks:  # else painted, or taken over from elsewhere
+                if action_id not in again:
+                    again |= asker.repeat(action_id, origin, cancel)
+                answer = again.pop(action_id)
+            history.answer(action_id, answer, origin)
+        except (KeyError, TypeError) as error:
             raise InputError(f"Line {number} of the session file makes no sense: {error!r}.") from None
-        history.answer(action_id, stored)
     return history
-
-
-def ask(
-    backend: Backend,
-    image: ImageId,
-    history: History,
-    lock: threading.RLock,
-    action: Action,
-    cancel: Cancel | None,
-    progress: Progress | None,
-    previous: int | None = -1,
-) -> tuple[Prediction, int | None]:
-    """Put an action to the backend as the history stands; also returns the action whose logits the answer started from.
-
-    ``previous`` -1 looks for that action; any other value (None: no logits) is taken as it is.
-    """
-    if action.do == "propagate":
-        with lock:
-            anchors = history.anchors(action)
-        answer = backend.propagate(
-            image,
-            action.model,
-            anchors,
-            action.axis if action.axis is not None else 0,
-            window=action.window,
-            within=action.region,
-            cancel=cancel,
-            progress=progress,
-        )
-        return answer, None
-    with lock:
-        prompts = history.question(action)
-        if previous == -1:
-            previous = history.previous(action)
-        logits = None if previous is None else history.answers[previous].logits
-    answer = backend.predict(
-        image,
-        action.model,
-        prompts,
-        window=action.window,
-        region=action.region,
-        previous=logits,
-        cancel=cancel,
-        progress=progress,
-    )
-    return answer, previous
 
 
 def _retrace(history: History, entry: dict[str, Any]) -> bool:

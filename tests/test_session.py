@@ -87,8 +87,8 @@ def test_undo_and_redo_walk_through_every_prompt(session, scene):
 
 def test_undo_reaches_the_beginning_and_a_new_prompt_ends_redo(session, scene):
     click(session, centre(scene[1]))
-    assert session.undo().do == "prompt"
-    assert session.undo().do == "object"
+    assert session.undo().action.do == "prompt"
+    assert session.undo().action.do == "object"
     assert session.undo() is None
     assert session.current is None
     click(session, centre(scene[2]))

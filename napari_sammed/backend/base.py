@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
 
 import numpy as np
 
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompts
 
@@ -53,6 +54,8 @@ class Prediction:
         After propagation: slice index along the axis -> confidence.
     seconds : dict of str to float
         Time spent, by step: "load", "embed", "decode", "total".
+    alternatives : tuple of Prediction
+        Other readings of ambiguous prompts (the organ, the lesion in it), by falling score; of the same scope.
     """
 
     mask: np.ndarray
@@ -65,6 +68,12 @@ class Prediction:
     logits: Logits | None = None
     slice_scores: dict[int, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    alternatives: tuple[Prediction, ...] = ()
+
+    @property
+    def readings(self) -> tuple[Prediction, ...]:
+        """This answer and its alternatives, the model's own choice first."""
+        return (self, *self.alternatives)
 
     @classmethod
     def tight(cls, mask: np.ndarray, scope: Box, **rest: object) -> Prediction:
@@ -79,6 +88,50 @@ class Prediction:
         """The answer that there is no object in `scope`."""
         one = Box(scope.low, tuple(lo + 1 for lo in scope.low))
         return cls(np.zeros(one.shape, bool), one, scope, **rest)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A backend's answer where no prompt was needed: every voxel of a part of an image has a class.
+
+    Parameters
+    ----------
+    labels : ndarray of uint8
+        Of shape ``box.shape``; 0 is background, ``i`` the class ``classes[i - 1]``.
+    box : Box
+        Where it lies in the image.
+    classes : tuple of str
+        Names of labels 1, 2, ...
+    model, weights_hash : str
+        What answered.
+    notes : tuple of str
+        What the user should know of it, a sentence each.
+    seconds : dict of str to float
+        Time spent, by step: "load", "segment", "total".
+    """
+
+    labels: np.ndarray
+    box: Box
+    classes: tuple[str, ...]
+    model: str
+    weights_hash: str = ""
+    notes: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Voxels by class name, of all classes, in their order."""
+        voxels = np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
+        return {name: int(count) for name, count in zip(self.classes, voxels[1:], strict=False)}
+
+    def mask(self, name: str) -> MaskPrompt:
+        """One class in index coordinates of the image; InputError if there is no such class, or nothing of it."""
+        if name not in self.classes:
+            raise InputError(f"There is no class {name!r}: {self.model} knows {', '.join(self.classes)}.")
+        mask = self.labels == self.classes.index(name) + 1
+        if not mask.any():
+            raise InputError(f"{self.model} found no {name} in this image.")
+        return MaskPrompt(mask, self.box.low)
 
 
 class Backend(Protocol):
@@ -124,6 +177,56 @@ class Backend(Protocol):
         ------
         InputError
             Prompts that do not fit the image, unknown model.
+        WeightsError
+        Cancelled
+        """
+        ...
+
+    def predict_boxes(
+        self,
+        image: ImageId,
+        model: str,
+        boxes: Sequence[Box],
+        *,
+        window: Window | None = None,
+        regions: Sequence[Box | None] = (),
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> list[Prediction]:
+        """Segment many objects, one a box, in as few passes as the model allows; answers in the order of the boxes.
+
+        Parameters
+        ----------
+        boxes : sequence of Box
+            At least one.
+        regions : sequence of Box or None
+            For each box, as in `predict`; empty leaves them all to the model.
+        """
+        ...
+
+    def automatic(
+        self,
+        image: ImageId,
+        model: str,
+        *,
+        window: Window | None = None,
+        region: Box | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> ClassMap:
+        """Give every voxel a class, with a model that needs no prompts.
+
+        Parameters
+        ----------
+        window : Window or None
+            Grey-value mapping; None takes the one that the model was trained with.
+        region : Box or None
+            Only this part of the image.
+
+        Raises
+        ------
+        InputError
+            For a model that needs prompts, or an image that it cannot take.
         WeightsError
         Cancelled
         """

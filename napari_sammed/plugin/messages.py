@@ -50,6 +50,10 @@ def stepped(action: Action | None, verb: str) -> str:
     what = {
         "object": "new object",
         "prompt": "prompt",
+        "remove": "removal of a prompt",
+        "replace": "change of a prompt",
+        "choose": "choice of another reading",
+        "take": "taken-over mask",
         "propagate": "propagation",
         "edit": "painting",
         "clear": "clearing",

@@ -309,7 +309,8 @@ class Segmentation:
         return Window.custom(*chooser.custom) if chooser.key == CUSTOM else Window.preset(chooser.key)
 
     def _step(self, step: Callable[[], Any], verb: str) -> None:
-        self._panel.status.say(messages.stepped(step(), verb))
+        done = step()
+        self._panel.status.say(messages.stepped(None if done is None else done.action, verb))
 
     def _expect(self, future: Future[Prediction]) -> None:
         """Wait, without waiting, for an answer about the current object."""

@@ -1,0 +1,116 @@
+"""What a user can do in a session, what an object looks like after it, and what listeners hear of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from napari_sammed.geometry import Box
+from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
+
+if TYPE_CHECKING:
+    from napari_sammed.intensity import Window
+
+Deed: TypeAlias = Literal[
+    "object", "prompt", "remove", "replace", "choose", "propagate", "take", "edit", "clear", "rename", "delete"
+]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that the user did.
+
+    Parameters
+    ----------
+    id : int
+        Number in the session, rising from 0.
+    do : str
+        "object" starts one, "prompt", "remove" and "replace" (an earlier prompt), "choose" (another reading of an
+        answer), "propagate" (through the stack), "take" (a mask over from elsewhere), "edit" (by hand), "clear" (its
+        prompts and mask), "rename", "delete".
+    label : int
+        The object's value in label images, from 1.
+    name : str
+        For "object" and "rename".
+    prompt : Prompt, optional
+        For "prompt" and "replace".
+    model : str
+        Who is asked; empty if nobody is.
+    window : Window, optional
+        For questions: how grey values were mapped.
+    region : Box, optional
+        For questions: the slice or part they are answered in. For "propagate": hard limits. For "edit": its place.
+    axis : int, optional
+        For "propagate": across the slices.
+    target : int, optional
+        Id of another action: the "prompt" that "remove" and "replace" are about, the question that "choose" is about.
+    reading : int, optional
+        For "choose": which one of the answer's readings, 0 is the model's own choice.
+    """
+
+    id: int
+    do: Deed
+    label: int
+    name: str = ""
+    prompt: Prompt | None = None
+    model: str = ""
+    window: Window | None = None
+    region: Box | None = None
+    axis: int | None = None
+    target: int | None = None
+    reading: int | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether a backend has to answer."""
+        return bool(self.model)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Questions of one key ask the same about an object, so that the newest makes the others needless."""
+        return ("propagate" if self.do == "propagate" else "prompt", self.label, self.model, self.region)
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """One segmented thing as it stands.
+
+    Parameters
+    ----------
+    label : int
+    name : str
+    prompts : Prompts
+        Since the object was last cleared.
+    mask : MaskPrompt or None
+        None while there is none.
+    score : float
+        Of the latest answer; NaN if none.
+    readings : tuple of float
+        Scores of all readings of the latest answer, the model's own choice first; one or none if it was not ambiguous.
+    reading : int
+        Which of them the mask shows.
+    """
+
+    label: int
+    name: str
+    prompts: Prompts = field(default_factory=Prompts)
+    mask: MaskPrompt | None = None
+    score: float = float("nan")
+    readings: tuple[float, ...] = ()
+    reading: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that the listeners may want to show.
+
+    Parameters
+    ----------
+    labels : tuple of int
+        Objects concerned.
+    box : Box or None
+        Part of the image where masks may have changed; None if only prompts, names or the list of objects did.
+    """
+
+    labels: tuple[int, ...]
+    box: Box | None

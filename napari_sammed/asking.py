@@ -1,0 +1,132 @@
+"""Questions of a session put to a backend: new ones, and ones of before again.
+
+An answer may start from the logits of the one before it. Logits are not kept on disk: after a restart those that are
+needed are computed again, by asking what was asked then, which gives the same numbers with the same weights.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_sammed.backend.base import Backend, Cancel, ImageId, Prediction, Progress
+from napari_sammed.history import Action, History, Origin
+
+if TYPE_CHECKING:
+    from napari_sammed.models.base import Logits
+
+
+class Asker:
+    """Asks about one image.
+
+    Parameters
+    ----------
+    backend : Backend
+    image : ImageId
+    history : History
+        What the questions are about; read under the lock.
+    lock : threading.RLock
+    """
+
+    def __init__(self, backend: Backend, image: ImageId, history: History, lock: threading.RLock) -> None:
+        self._backend = backend
+        self._image = image
+        self._history = history
+        self._lock = lock
+
+    def ask(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> tuple[Prediction, Origin]:
+        """Put an action to the backend as the history stands."""
+        if action.do == "propagate":
+            return self._propagate(action, cancel, progress), Origin()
+        with self._lock:
+            previous = self._history.previous(action)
+        logits = self._logits(previous, action, cancel)
+        answer = self._predict(action, logits, cancel, progress)
+        return answer, Origin(None if logits is None else previous, answer.logits is not None)
+
+    def ask_together(
+        self, actions: Sequence[Action], cancel: Cancel | None, progress: Progress | None
+    ) -> list[tuple[Prediction, Origin]]:
+        """Put the first box prompts of several objects to the backend in one pass."""
+        answers = self._backend.predict_boxes(
+            self._image,
+            actions[0].model,
+            [action.prompt for action in actions],
+            window=actions[0].window,
+            regions=[action.region for action in actions],
+            cancel=cancel,
+            progress=progress,
+        )
+        together = tuple(action.id for action in actions)
+        return [(answer, Origin(None, answer.logits is not None, together)) for answer in answers]
+
+    def repeat(self, action_id: int, origin: Origin, cancel: Cancel | None) -> dict[int, Prediction]:
+        """Ask again what was asked before, the same way; also gives the answers that came in the same pass."""
+        with self._lock:
+            actions = [self._history.find(number) for number in origin.together or (action_id,)]
+        action = actions[0]
+        if origin.together:
+            answers = [answer for answer, _ in self.ask_together(actions, cancel, None)]
+        elif action.do == "propagate":
+            answers = [self._propagate(action, cancel, None)]
+        else:
+            answers = [self._predict(action, self._logits(origin.previous, action, cancel), cancel, None)]
+        return {action.id: answer for action, answer in zip(actions, answers, strict=True)}
+
+    def _predict(
+        self, action: Action, previous: Logits | None, cancel: Cancel | None, progress: Progress | None
+    ) -> Prediction:
+        with self._lock:
+            prompts = self._history.question(action)
+        return self._backend.predict(
+            self._image,
+            action.model,
+            prompts,
+            window=action.window,
+            region=action.region,
+            previous=previous,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def _propagate(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> Prediction:
+        with self._lock:
+            anchors = self._history.anchors(action)
+        return self._backend.propagate(
+            self._image,
+            action.model,
+            anchors,
+            action.axis if action.axis is not None else 0,
+            window=action.window,
+            within=action.region,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def _logits(self, action_id: int | None, asking: Action, cancel: Cancel | None) -> Logits | None:
+        """Of the reading that stood when `asking` was done; None if other weights than now have answered then."""
+        if action_id is None:
+            return None
+        with self._lock:
+            answer, origin = self._history.answers[action_id], self._history.origins[action_id]
+            reading = self._history.reading(action_id, asking)
+        if answer.logits is None and origin.carries:
+            answer = self._recall(action_id, answer, origin, cancel)
+        return answer.readings[min(reading, len(answer.alternatives))].logits
+
+    def _recall(self, action_id: int, stored: Prediction, origin: Origin, cancel: Cancel | None) -> Prediction:
+        """A stored answer with its logits, computed again and kept; without any if the weights are others now."""
+        again = self.repeat(action_id, origin, cancel)[action_id]
+        if (again.model, again.weights_hash) != (stored.model, stored.weights_hash):
+            return stored
+        if len(again.alternatives) != len(stored.alternatives):
+            return stored
+        others = zip(stored.alternatives, again.alternatives, strict=True)
+        recalled = replace(
+            stored, logits=again.logits, alternatives=tuple(replace(s, logits=a.logits) for s, a in others)
+        )
+        with self._lock:
+            self._history.answers[action_id] = recalled
+        return recalled

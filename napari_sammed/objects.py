@@ -1,0 +1,203 @@
+"""The objects of a session as far as no model is needed: made, named, painted, taken over, deleted, undone, saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from napari_sammed.actions import Action, Change, ObjectState
+from napari_sammed.backend.base import Backend, Prediction
+from napari_sammed.conversation import Conversation, Step
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box
+from napari_sammed.history import History
+from napari_sammed.prompts import MaskPrompt, Prompts
+from napari_sammed.records import BY_HAND
+from napari_sammed.volume import Volume, write_mask
+
+
+class SessionObjects:
+    """The objects of one image and their journal; `napari_sammed.session.Session` adds the prompts.
+
+    Parameters and attributes are those of the session.
+    """
+
+    def __init__(self, image: Volume, backend: Backend, journal: Path | None, source: dict[str, Any] | None) -> None:
+        self.image = image
+        self.backend = backend
+        self.image_id = backend.open(image)
+        header = {"image": image.hash, "shape": list(image.grid.shape), "source": source or {}}
+        self._conversation = Conversation(backend, self.image_id, journal, header)
+        self._lock = self._conversation.lock
+        self.current: int | None = next(reversed(self.history.objects), None)
+
+    # ---- what there is -------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> History:
+        """Actions and answers; to be read only."""
+        return self._conversation.history
+
+    @property
+    def objects(self) -> dict[int, ObjectState]:
+        """Objects by label, in the order of their making."""
+        with self._lock:
+            return self.history.objects
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is on its way."""
+        return self._conversation.busy
+
+    def labels(self, box: Box | None = None) -> np.ndarray:
+        """The label image (uint16) of all objects inside a box of the image; the later of overlapping ones shows."""
+        with self._lock:
+            return self.history.labels(box or self.image.grid.box)
+
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call ``listener`` after every change, on whichever thread makes it."""
+        self._conversation.listen(listener)
+
+    # ---- what the user does --------------------------------------------------------------------------------------
+
+    def new_object(self, name: str = "") -> int:
+        """Start another object and make it the current one; returns its label."""
+        with self._lock:
+            label = self._new_object(name)
+        self._notify(label, None)
+        return label
+
+    def select(self, label: int) -> None:
+        """Make an object the current one."""
+        self.current = self._object(label).label
+
+    def rename(self, label: int, name: str) -> None:
+        """Give an object another name."""
+        self._object(label)
+        with self._lock:
+            self._record(do="rename", label=label, name=name)
+        self._notify(label, None)
+
+    def delete(self, label: int) -> None:
+        """Remove an object; undo brings it back."""
+        extent = self._extent(label)
+        with self._lock:
+            self._record(do="delete", label=label)
+            if self.current == label:
+                self.current = next(reversed(self.history.objects), None)
+        self._notify(label, extent)
+
+    def clear(self, label: int | None = None) -> None:
+        """Drop an object's prompts and mask (default: the current one's); undo brings them back."""
+        label = self._object(label).label
+        extent = self._extent(label)
+        with self._lock:
+            action = self._record(do="clear", label=label)
+            nothing = Prediction.empty(self.image.grid.box, score=math.nan, model=BY_HAND)
+            self._conversation.keep(action, nothing)
+        self._notify(label, extent)
+
+    def edit(self, mask: np.ndarray, box: Box, label: int | None = None) -> None:
+        """Replace an object's mask inside ``box`` by one that the user painted (boolean, of the box's shape)."""
+        label = self._object(label).label
+        if mask.shape != box.shape or mask.dtype != bool:
+            raise InputError(f"An edit of {box.shape} voxels needs a boolean mask, not {mask.dtype} of {mask.shape}.")
+        with self._lock:
+            action = self._record(do="edit", label=label, region=box)
+            self._conversation.keep(action, Prediction.tight(mask, box, score=math.nan, model=BY_HAND))
+        self._notify(label, box)
+
+    def take(self, mask: MaskPrompt, name: str = "", *, source: str = BY_HAND, weights_hash: str = "") -> int:
+        """Make a mask from elsewhere a new, current object; returns its label.
+
+        The first click on it goes to the model together with the mask.
+
+        Parameters
+        ----------
+        mask : MaskPrompt
+        name : str
+        source, weights_hash : str
+            What made it, for the record.
+        """
+        Prompts((mask,)).check_inside(self.image.grid)
+        with self._lock:
+            label = self.current = self._free_label()
+            action = self._record(do="take", label=label, name=name or f"Object {label}")
+            whole = self.image.grid.box
+            answer = Prediction(mask.mask, mask.extent, whole, math.nan, source, weights_hash)
+            self._conversation.keep(action, answer)
+        self._notify(label, mask.extent)
+        return label
+
+    def undo(self) -> Step | None:
+        """Take the latest action back; None if nothing is left."""
+        return self._step("undo")
+
+    def redo(self) -> Step | None:
+        """Do again what was taken back last; None if there is nothing."""
+        return self._step("redo")
+
+    # ---- keeping it ----------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the label image on the image's own grid; the file name's ending says the format."""
+        write_mask(self.labels(), self.image.grid, path)
+
+    def close(self) -> None:
+        """Stop what is running, close the journal, let the backend forget the image."""
+        self._conversation.close()
+        self.backend.close(self.image_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _object(self, label: int | None) -> ObjectState:
+        label = self.current if label is None else label
+        objects = self.objects
+        if label is None or label not in objects:
+            known = ", ".join(map(str, objects)) or "none"
+            raise InputError(f"There is no object {label} (there are: {known}).")
+        return objects[label]
+
+    def _extent(self, label: int) -> Box | None:
+        mask = self._object(label).mask
+        return None if mask is None else mask.extent
+
+    def _new_object(self, name: str) -> int:
+        label = self.current = self._free_label()
+        self._record(do="object", label=label, name=name or f"Object {label}")
+        return label
+
+    def _free_label(self) -> int:
+        """One that no object ever had, undone ones included."""
+        return max((a.label for a in (*self.history.done, *self.history.undone)), default=0) + 1
+
+    def _record(self, **what: Any) -> Action:
+        return self._conversation.record(**what)
+
+    def _step(self, name: str) -> Step | None:
+        with self._lock:
+            stepped = self._conversation.step(name)
+            if stepped is None:
+                return None
+            action, box = stepped
+            objects = self.history.objects
+            if action.label in objects:
+                self.current = action.label
+            elif self.current not in objects:
+                self.current = next(reversed(objects), None)
+        self._notify(action.label, box)
+        answers = self._conversation.ask_open([action.label]) if action.label in objects else []
+        return Step(action, tuple(answers))
+
+    def _notify(self, label: int, box: Box | None) -> None:
+        self._conversation.notify((label,), box)

@@ -1,0 +1,103 @@
+"""Which model and which slice a prompt goes to, where the user leaves it open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_sammed.actions import Action
+from napari_sammed.backend.base import Backend
+from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box, Grid
+from napari_sammed.history import History
+from napari_sammed.models.registry import default_for
+from napari_sammed.prompts import Prompt, Prompts
+
+AUTO = "auto"
+"""As a model's name: let the session choose by image and prompt."""
+
+
+class Routing:
+    """Answers for one image, by what its history says about the object.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the image.
+    backend : Backend
+    history : History
+    """
+
+    def __init__(self, grid: Grid, backend: Backend, history: History) -> None:
+        self._grid = grid
+        self._backend = backend
+        self._history = history
+
+    def model(self, name: str, prompt: Prompt, label: int | None) -> str:
+        """The registry name for a prompt; "auto" stays with the object's last model.
+
+        Raises
+        ------
+        InputError
+            For a model that takes no prompts.
+        """
+        if name == AUTO:
+            last = None if label is None else self._last(label)
+            return last.model if last is not None else default_for(self._grid.ndim, prompt)
+        card = self._backend.card(name)
+        if not card.prompts:
+            raise InputError(
+                f"{card.title} takes no prompts, it labels a whole image at once: use it with the command auto, or "
+                "choose another model."
+            )
+        return card.name
+
+    def region(self, name: str, prompt: Prompt, axis: int | None) -> Box | None:
+        """The slice that a 2D model is asked about; None for 3D models, flat images and boxes over several slices."""
+        if self._grid.ndim == 2 or 3 in self._backend.card(name).dimensions:
+            return None
+        region = slice_region(self._grid, prompt, axis)
+        across = region.thin_axes[0] if axis is None else axis
+        return None if spans_slices(prompt, across) else region
+
+    def planar_model(self, name: str | None, label: int) -> str:
+        """A model for walking through slices: the one named, else the object's last one, else the default."""
+        if name is not None:
+            return name
+        last = self._last(label)
+        if last is not None and 2 in self._backend.card(last.model).dimensions:
+            return last.model
+        return default_for(2, self._grid.box)
+
+    def last_axis(self, label: int) -> int:
+        """The axis across the slices that the object was prompted on."""
+        last = self._last(label)
+        if last is not None and last.region is not None and len(last.region.thin_axes) == 1:
+            return last.region.thin_axes[0]
+        prompt = self._grid.box if last is None or last.prompt is None else last.prompt
+        return slice_region(self._grid, prompt).thin_axes[0]
+
+    def after_removal(self, label: int, target: int) -> dict[str, Any]:
+        """Model, window and region to ask again when a prompt goes; empty if no question needs it.
+
+        The latest later question that knew the prompt is asked again, if prompts are left where it looked.
+        """
+        left = Prompts(tuple(p for t, p in self._history.standing(label).items() if t != target))
+        for question in reversed(self._history.stale(target, label)):
+            if left if question.region is None else in_region(left, question.region):
+                return {"model": question.model, "window": question.window, "region": question.region}
+        return {}
+
+    def after_replacement(self, label: int, target: int, prompt: Prompt, axis: int | None) -> dict[str, Any]:
+        """Model, window and region to ask when a prompt is replaced by another one."""
+        given = self._history.given(target)[-1]
+        if axis is None and given.region is not None and given.region.thin_axes:
+            axis = given.region.thin_axes[0]
+        region = self.region(given.model, prompt, axis)
+        later = [a for a in self._history.stale(target, label) if a.region == region]
+        last = later[-1] if later else given
+        return {"model": last.model, "window": last.window, "region": region}
+
+    def _last(self, label: int) -> Action | None:
+        asked = [a for a in self._history.done if a.label == label and a.asks and a.prompt is not None]
+        return asked[-1] if asked else None
