@@ -353,7 +353,7 @@ def test_a_click_on_a_propagated_slice_corrects_the_mask_there(session, scene, b
             asked.append(prompts)
             return decode(self, embedding, prompts, previous)
 
-    backend._models["planar"] = Spy(planar=True)
+    backend._models._loaded["planar"] = Spy(planar=True)
     there = session.objects[1].mask
     click(session, (z + 2, 0, 0), False, model="planar")
     click(session, (z + 2, *centre(second)[1:]), model="planar")

@@ -62,6 +62,17 @@ class InferenceThread:
             return function()
         return self.submit(function, priority, cancel).result()
 
+    def let_pass(self, than: Priority) -> None:
+        """Run what is queued with a higher priority than this; for long work on this thread, between its steps."""
+        while (task := self._more_urgent(than)) is not None:
+            task()
+
+    def _more_urgent(self, than: Priority) -> Callable[[], None] | None:
+        with self._queue.mutex:
+            if not self._queue.queue or self._queue.queue[0][0] >= than:
+                return None
+        return self._queue.get_nowait()[2]  # nobody else takes from the queue
+
     def stop(self, timeout: float | None = 10) -> None:
         """Finish what is queued and end the thread."""
         self.submit(self._stopped.set, Priority.STOP)

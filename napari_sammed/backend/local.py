@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import statistics
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from napari_sammed.backend import propagation, reductions
-from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
-from napari_sammed.backend.cache import ByteCache
+from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Prediction, Progress
+from napari_sammed.backend.encoding import Embeddings, batch_of
+from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.inference import InferenceThread, Priority
+from napari_sammed.backend.loading import Files, Model, Models, notes_of
 from napari_sammed.backend.slices import SliceEngine
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
-from napari_sammed.errors import Cancelled, InputError
-from napari_sammed.geometry import Box, Region
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.models import registry
 from napari_sammed.models.base import BoxModel, Embedding, GrowingModel, Logits, ModelCard, PromptableModel
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
@@ -34,11 +33,11 @@ class LocalBackend:
     ----------
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
-    weights : mapping of str to Path, optional
-        Weight files of the user's own, by model name.
+    weights : mapping of str to Path or sequence of Path, optional
+        Weight files of the user's own, by model name; several where a model's weights come in several files.
     cache_bytes : int
         Budget of the embedding cache.
-    models : mapping of str to PromptableModel, optional
+    models : mapping of str to PromptableModel or AutomaticModel, optional
         Models that are loaded already, by name; they go before the registry's.
     """
 
@@ -46,16 +45,15 @@ class LocalBackend:
         self,
         device: str = "auto",
         *,
-        weights: Mapping[str, Path] | None = None,
+        weights: Mapping[str, Files] | None = None,
         cache_bytes: int = CACHE_BYTES,
-        models: Mapping[str, PromptableModel] | None = None,
+        models: Mapping[str, Model] | None = None,
     ) -> None:
         self.device = device
-        self._weights = dict(weights or {})
-        self._models: dict[str, PromptableModel] = dict(models or {})
+        self._models = Models(device, weights or {}, models or {})
         self._images: dict[ImageId, Volume] = {}
         self._users: dict[ImageId, int] = {}
-        self._embeddings: ByteCache[Embedding] = ByteCache(cache_bytes)
+        self._embeddings = Embeddings(cache_bytes)
         self._lock = threading.Lock()
         self._inference = InferenceThread()
 
@@ -76,7 +74,7 @@ class LocalBackend:
                 return
             self._users.pop(image)
             self._images.pop(image, None)
-        self._embeddings.discard(image)
+        self._embeddings.forget(image)
 
     def shutdown(self) -> None:
         """End the inference thread."""
@@ -84,11 +82,11 @@ class LocalBackend:
 
     def card(self, model: str) -> ModelCard:
         """See `Backend.card`."""
-        return self._models[model].card if model in self._models else registry.card(model)
+        return self._models.card(model)
 
     def load(self, model: str, *, cancel: Cancel | None = None, progress: Progress | None = None) -> PromptableModel:
         """The running model of a registry name, loaded (and its weights fetched) on first use."""
-        return self._inference.run(lambda: self._loaded(model, cancel, progress), Priority.CLICK, cancel)
+        return self._inference.run(lambda: self._models.promptable(model, cancel, progress), Priority.CLICK, cancel)
 
     def predict(
         self,
@@ -120,7 +118,7 @@ class LocalBackend:
             if isinstance(last, Box) and spans_slices(last, axis):
                 return self._walk(image, model, last, axis, window, last, cancel, progress)
             prompts = in_region(prompts, region)
-        clock = _Clock()
+        clock = Clock()
         return self._inference.run(
             lambda: self._answer(image, model, prompts, window, region, previous, planar, clock, cancel, progress),
             Priority.CLICK,
@@ -157,7 +155,7 @@ class LocalBackend:
     ) -> Prediction:
         """Through the stack from the slices where the object is known, or from the best one inside a box."""
         volume = self._volume(image)
-        clock = _Clock()
+        clock = Clock()
         with clock("load"):
             loaded = self.load(model, cancel=cancel, progress=progress)
         if not isinstance(loaded, BoxModel):
@@ -166,7 +164,7 @@ class LocalBackend:
         def embed(region: Box) -> Embedding:
             plan = loaded.plan(volume.grid, Prompts((region,)), region)
             with clock("embed"):
-                return self._embedding(image, loaded, plan, window, cancel, None)
+                return self._embeddings.get(image, volume, loaded, plan, window, cancel)
 
         def ahead(regions: Sequence[Box]) -> None:
             self.prefetch(image, model, regions, window)
@@ -184,15 +182,91 @@ class LocalBackend:
             score=statistics.fmean(walk.scores.values()),
             model=model,
             weights_hash=loaded.weights_hash,
-            reductions=tuple(f"Stopped before slice {index}: {why}." for index, why in sorted(walk.stops.items())),
+            reductions=notes_of(loaded)
+            + tuple(f"Stopped before slice {index}: {why}." for index, why in sorted(walk.stops.items())),
             slice_scores=walk.scores,
             seconds=clock.seconds,
         )
 
+    def predict_boxes(
+        self,
+        image: ImageId,
+        model: str,
+        boxes: Sequence[Box],
+        *,
+        window: Window | None = None,
+        regions: Sequence[Box | None] = (),
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> list[Prediction]:
+        """See `Backend.predict_boxes`: one pass for each slice or part, where the model knows boxes."""
+        volume = self._volume(image)
+        if not boxes:
+            raise InputError("There is no box to segment from.")
+        Prompts(tuple(boxes)).check_inside(volume.grid)
+        window = window or Window.auto(volume)
+        card = self.card(model)
+        planar = volume.grid.ndim == 3 and 3 not in card.dimensions
+        groups: dict[Box | None, list[int]] = {}  # one pass each
+        answers: dict[int, Prediction] = {}
+        for number, (box, region) in enumerate(zip(boxes, regions or [None] * len(boxes), strict=True)):
+            if planar and region is None:
+                region = slice_region(volume.grid, box)
+                if spans_slices(box, region.thin_axes[0]):
+                    region = None
+            if "box" in card.prompts and 3 not in card.dimensions and (region is not None or not planar):
+                groups.setdefault(region, []).append(number)
+                continue
+            answers[number] = self.predict(
+                image, model, Prompts((box,)), window=window, region=region, cancel=cancel, progress=progress
+            )
+        for region, numbers in groups.items():
+            own = [boxes[number] for number in numbers]
+            found = self._inference.run(
+                lambda own=own, region=region: self._answer_boxes(
+                    image, model, own, window, region, planar, cancel, progress
+                ),
+                Priority.CLICK,
+                cancel,
+            )
+            answers |= dict(zip(numbers, found, strict=True))
+        return [answers[number] for number in range(len(boxes))]
+
+    def automatic(
+        self,
+        image: ImageId,
+        model: str,
+        *,
+        window: Window | None = None,
+        region: Box | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> ClassMap:
+        """See `Backend.automatic`; clicks about any image are answered between the model's batches."""
+        volume = self._volume(image)
+        clock = Clock()
+
+        def told(what: str, share: float) -> None:
+            if progress is not None:
+                progress(what, share)
+            self._inference.let_pass(Priority.STEP)
+
+        def work() -> ClassMap:
+            with clock("load"):
+                loaded = self._models.automatic(model, cancel, progress)
+            with clock("segment"), out_of_memory(model):
+                found = loaded.segment(volume, region, window, told, cancel)
+            weights = loaded.weights_hash
+            return ClassMap(found.labels, found.box, found.classes, model, weights, notes_of(loaded), clock.seconds)
+
+        return self._inference.run(work, Priority.STEP, cancel)
+
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> None:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""
-        for region in regions:
-            self._inference.submit(lambda region=region: self._ahead(image, model, region, window), Priority.AHEAD)
+        size = batch_of(self._models[model])
+        for start in range(0, len(regions), size):
+            part = regions[start : start + size]
+            self._inference.submit(lambda part=part: self._ahead(image, model, part, window), Priority.AHEAD)
 
     # ---- on the inference thread ----------------------------------------------------------------------------------
 
@@ -205,91 +279,68 @@ class LocalBackend:
         within: Box | None,
         previous: Logits | None,
         planar: bool,
-        clock: _Clock,
+        clock: Clock,
         cancel: Cancel | None,
         progress: Progress | None,
     ) -> Prediction:
         volume = self._volume(image)
         with clock("load"):
-            model = self._loaded(name, cancel, progress)
+            model = self._models.promptable(name, cancel, progress)
         understood, _ = reductions.reduce(prompts, model.card)
         region = model.plan(volume.grid, understood, within)
         while True:
             with clock("embed"):
-                embedding = self._embedding(image, model, region, window, cancel, progress)
-            with clock("decode"), _out_of_memory(name):
+                embedding = self._embeddings.get(image, volume, model, region, window, cancel, progress)
+            if previous is not None and previous.region != region:
+                previous = None  # of another part of the image
+            with clock("decode"), out_of_memory(name):
                 logits, sentences = reductions.answer(model, embedding, prompts, previous, cancel)
             larger = model.grow(logits, volume.grid, understood, within) if isinstance(model, GrowingModel) else None
             if larger is None:
                 break
-            region, previous = larger, None
-        with clock("decode"):
-            mask = model.restore(logits) > 0
+            region = larger
         scope = region.box if planar or within is not None else volume.grid.box
-        inside = Prediction.tight(mask, region.box, score=logits.score, model=name)
-        return Prediction(
-            inside.mask,
-            inside.box,
-            scope,
-            logits.score,
-            name,
-            model.weights_hash,
-            sentences,
-            logits,
-            seconds=clock.seconds,
-        )
+        with clock("decode"):
+            answer = _prediction(model, name, logits, scope, (*notes_of(model), *sentences))
+        return replace(answer, seconds=clock.seconds)
 
-    def _loaded(self, name: str, cancel: Cancel | None, progress: Progress | None) -> PromptableModel:
-        if name not in self._models:
-            if progress is not None:
-                progress(f"loading {name}", 0.0)
-
-            def fetched(done: int, total: int) -> None:
-                if progress is not None:
-                    progress(f"fetching the weights of {name}", done / max(total, 1))
-
-            self._models[name] = registry.load(name, self._weights.get(name), self._device(name), fetched, cancel)
-        return self._models[name]
-
-    def _device(self, name: str) -> str:
-        """The torch device for a model; models without weights need none, and so no torch."""
-        if registry.card(name).weights is None:
-            return "cpu"
-        from napari_sammed.backend.devices import choose
-
-        return choose(self.device)
-
-    def _embedding(
+    def _answer_boxes(
         self,
         image: ImageId,
-        model: PromptableModel,
-        region: Region,
+        name: str,
+        boxes: Sequence[Box],
         window: Window,
+        within: Box | None,
+        planar: bool,
         cancel: Cancel | None,
         progress: Progress | None,
-    ) -> Embedding:
-        """From the cache, or made now."""
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
-        key = (image, model.card.name, model.weights_hash, region, window)
-        embedding = self._embeddings.get(key)
-        if embedding is None:
-            if progress is not None:
-                progress("encoding", 0.0)
-            with _out_of_memory(model.card.name):
-                embedding = model.embed(self._volume(image), region, window)
-            self._embeddings.put(key, embedding)
-        if cancel is not None and cancel.is_set():
-            raise Cancelled
-        return embedding
+    ) -> list[Prediction]:
+        """Boxes on one slice, or on a flat image, in one pass; they share the time that it took."""
+        volume = self._volume(image)
+        clock = Clock()
+        with clock("load"):
+            model = self._models.promptable(name, cancel, progress)
+        if not isinstance(model, BoxModel):
+            return [
+                self._answer(image, name, Prompts((box,)), window, within, None, planar, Clock(), cancel, progress)
+                for box in boxes
+            ]
+        region = model.plan(volume.grid, Prompts((boxes[0],)), within)
+        with clock("embed"):
+            embedding = self._embeddings.get(image, volume, model, region, window, cancel, progress)
+        inside = [box.intersect(region.box) for box in boxes]
+        if None in inside:
+            raise InputError(f"The box {boxes[inside.index(None)]} lies outside the part that is looked at.")
+        with clock("decode"), out_of_memory(name):
+            found = model.decode_boxes(embedding, inside)
+            answers = [_prediction(model, name, logits, region.box, notes_of(model)) for logits in found]
+        share = {step: seconds / len(boxes) for step, seconds in clock.seconds.items()}
+        return [replace(answer, seconds=share) for answer in answers]
 
-    def _ahead(self, image: ImageId, name: str, region: Box, window: Window) -> None:
-        if image not in self._images or name not in self._models:
-            return
+    def _ahead(self, image: ImageId, name: str, regions: Sequence[Box], window: Window) -> None:
         model = self._models[name]
-        self._embedding(
-            image, model, model.plan(self._images[image].grid, Prompts((region,)), region), window, None, None
-        )
+        if image in self._images and model is not None:
+            self._embeddings.prepare(image, self._images[image], model, regions, window)
 
     # ---- small things ---------------------------------------------------------------------------------------------
 
@@ -300,35 +351,18 @@ class LocalBackend:
             raise InputError("This image is not open: open it before asking about it.") from None
 
 
-class _Clock:
-    """Adds up seconds by step."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._steps: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._steps[step] = self._steps.get(step, 0.0) + time.perf_counter() - start
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        return {**self._steps, "total": time.perf_counter() - self._start}
-
-
-@contextmanager
-def _out_of_memory(name: str) -> Iterator[None]:
-    """Say plainly that memory ran out; torch's own error is a RuntimeError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error):
-            raise InputError(
-                f"Memory ran out while {name} was looking at the image: close other programs or images, choose a "
-                "smaller model, or run on the CPU (--device cpu)."
-            ) from error
-        raise
+def _prediction(
+    model: PromptableModel, name: str, logits: Logits, scope: Box, sentences: tuple[str, ...]
+) -> Prediction:
+    """Logits and their alternatives on the image grid."""
+    readings = [
+        replace(
+            Prediction.tight(model.restore(reading) > 0, reading.region.box, score=reading.score, model=name),
+            scope=scope,
+            weights_hash=model.weights_hash,
+            reductions=sentences,
+            logits=replace(reading, alternatives=()),
+        )
+        for reading in (logits, *logits.alternatives)
+    ]
+    return replace(readings[0], alternatives=tuple(readings[1:]))

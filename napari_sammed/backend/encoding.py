@@ -1,0 +1,105 @@
+"""Embeddings of the parts of open images: made once, kept while there is room, made ahead where that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from napari_sammed.backend.base import Cancel, ImageId, Progress
+from napari_sammed.backend.cache import ByteCache
+from napari_sammed.backend.guards import out_of_memory
+from napari_sammed.errors import Cancelled
+from napari_sammed.geometry import Box, Region
+from napari_sammed.intensity import Window
+from napari_sammed.models.base import Embedding, PromptableModel
+from napari_sammed.prompts import Prompts
+from napari_sammed.volume import Volume
+
+
+@runtime_checkable
+class BatchModel(Protocol):
+    """A promptable model that encodes several regions in one pass where that is faster.
+
+    Attributes
+    ----------
+    batch : int
+        Regions that it likes to encode at once on its device; 1 where a batch gains nothing.
+    """
+
+    batch: int
+
+    def embed_many(self, image: Volume, regions: Sequence[Region], window: Window) -> list[Embedding]:
+        """As `PromptableModel.embed`, one a region, in order."""
+        ...
+
+
+class Embeddings:
+    """A cache in front of the models' encoders; all methods but `forget` belong to the inference thread.
+
+    What an embedding weighs, its model says (`Embedding.nbytes`): models that encode in half precision fill the cache
+    half as fast.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes to keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._cache: ByteCache[Embedding] = ByteCache(limit)
+
+    def get(
+        self,
+        image: ImageId,
+        volume: Volume,
+        model: PromptableModel,
+        region: Region,
+        window: Window,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Embedding:
+        """From the cache, or made now."""
+        _check(cancel)
+        key = _key(image, model, region, window)
+        embedding = self._cache.get(key)
+        if embedding is None:
+            if progress is not None:
+                progress("encoding", 0.0)
+            with out_of_memory(model.card.name):
+                embedding = model.embed(volume, region, window)
+            self._cache.put(key, embedding)
+        _check(cancel)
+        return embedding
+
+    def prepare(
+        self, image: ImageId, volume: Volume, model: PromptableModel, boxes: Sequence[Box], window: Window
+    ) -> None:
+        """Encode the parts of an image that are not in the cache yet, in one pass if the model can."""
+        regions = [model.plan(volume.grid, Prompts((box,)), box) for box in boxes]
+        missing = [r for r in dict.fromkeys(regions) if _key(image, model, r, window) not in self._cache]
+        if len(missing) < 2 or not isinstance(model, BatchModel):
+            for region in missing:
+                self.get(image, volume, model, region, window)
+            return
+        with out_of_memory(model.card.name):
+            embeddings = model.embed_many(volume, missing, window)
+        for region, embedding in zip(missing, embeddings, strict=True):
+            self._cache.put(_key(image, model, region, window), embedding)
+
+    def forget(self, image: ImageId) -> None:
+        """Drop everything of an image."""
+        self._cache.discard(image)
+
+
+def batch_of(model: object) -> int:
+    """How many regions to hand to `Embeddings.prepare` at once."""
+    return max(model.batch, 1) if isinstance(model, BatchModel) else 1
+
+
+def _key(image: ImageId, model: PromptableModel, region: Region, window: Window) -> tuple[object, ...]:
+    return (image, model.card.name, model.weights_hash, region, window)
+
+
+def _check(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled

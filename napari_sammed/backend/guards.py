@@ -1,0 +1,43 @@
+"""Around the work of models: how long it took, and what to say when memory ran out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from napari_sammed.errors import InputError
+
+
+class Clock:
+    """Adds up seconds by step."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._steps: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._steps[step] = self._steps.get(step, 0.0) + time.perf_counter() - start
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {**self._steps, "total": time.perf_counter() - self._start}
+
+
+@contextmanager
+def out_of_memory(name: str) -> Iterator[None]:
+    """Say plainly that memory ran out; torch's own error is a RuntimeError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error):
+            raise InputError(
+                f"Memory ran out while {name} was looking at the image: close other programs or images, choose a "
+                "smaller model, or run on the CPU (--device cpu)."
+            ) from error
+        raise

@@ -1,0 +1,91 @@
+"""The models of a backend on this machine: loaded once, on first use, by the inference thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from napari_sammed.backend.base import Cancel, Progress
+from napari_sammed.errors import InputError
+from napari_sammed.models import registry
+from napari_sammed.models.base import AutomaticModel, ModelCard, PromptableModel
+
+Model: TypeAlias = PromptableModel | AutomaticModel
+Files: TypeAlias = Path | Sequence[Path]
+"""A weight file, or the files of a model whose weights come in several."""
+
+
+class Models:
+    """Models by registry name. All methods but `card` belong to the inference thread.
+
+    Parameters
+    ----------
+    device : str
+        "auto", "cpu", "cuda" or "mps".
+    weights : mapping of str to Path or sequence of Path
+        Weight files of the user's own, by model name.
+    loaded : mapping of str to model
+        Models that are loaded already; they go before the registry's.
+    """
+
+    def __init__(self, device: str, weights: Mapping[str, Files], loaded: Mapping[str, Model]) -> None:
+        self._device = device
+        self._weights = dict(weights)
+        self._loaded: dict[str, Model] = dict(loaded)
+
+    def __getitem__(self, name: str) -> Model | None:
+        """A model if it is loaded."""
+        return self._loaded.get(name)
+
+    def card(self, name: str) -> ModelCard:
+        """What is known of a model; InputError if there is none of this name."""
+        return self._loaded[name].card if name in self._loaded else registry.card(name)
+
+    def promptable(self, name: str, cancel: Cancel | None, progress: Progress | None) -> PromptableModel:
+        """A model that answers prompts, loaded now if need be.
+
+        Raises
+        ------
+        InputError
+            For a model that takes no prompts.
+        WeightsError
+        Cancelled
+        """
+        card = self.card(name)
+        if not card.prompts:
+            raise InputError(f"{card.title} takes no prompts, it labels a whole image at once: choose another model.")
+        return self._get(name, cancel, progress)  # type: ignore[return-value]
+
+    def automatic(self, name: str, cancel: Cancel | None, progress: Progress | None) -> AutomaticModel:
+        """A model that needs no prompts, loaded now if need be; errors as of `promptable`."""
+        card = self.card(name)
+        if card.prompts:
+            raise InputError(f"{card.title} needs prompts and names no classes: give it a click or a box instead.")
+        return self._get(name, cancel, progress)  # type: ignore[return-value]
+
+    def _get(self, name: str, cancel: Cancel | None, progress: Progress | None) -> Model:
+        if name not in self._loaded:
+            if progress is not None:
+                progress(f"loading {name}", 0.0)
+
+            def fetched(done: int, total: int) -> None:
+                if progress is not None:
+                    progress(f"fetching the weights of {name}", done / max(total, 1))
+
+            device = self._torch_device(name)
+            self._loaded[name] = registry.load(name, self._weights.get(name), device, fetched, cancel)
+        return self._loaded[name]
+
+    def _torch_device(self, name: str) -> str:
+        """The torch device for a model; models without weights need none, and so no torch."""
+        if registry.card(name).weights is None:
+            return "cpu"
+        from napari_sammed.backend.devices import choose
+
+        return choose(self._device)
+
+
+def notes_of(model: Model) -> tuple[str, ...]:
+    """What the user of a loaded model should know of it, a sentence each."""
+    return tuple(getattr(model, "notes", ()))
