@@ -145,46 +145,49 @@ class TestGolden:
         assert np.array_equal(mask > 0, golden["out.pred_refine.binary"][0])
 
 
+@pytest.fixture(scope="module")
+def vit_b(shared) -> Golden:
+    return Golden(shared / "goldens" / "sam_vit_b.npz")
+
+
+@pytest.fixture(scope="module")
+def large() -> SAM:
+    return SAM(fill(networks.create("sam-vit-b")))
+
+
+@pytest.fixture(scope="module")
+def encoded(large):
+    image = Volume.from_array(synth(600, 800, 0))
+    return large.embed(image, large.plan(image.grid, Prompts(), None), AS_IS)
+
+
 @pytest.mark.full
 class TestFullSize:
     CASES = ("point1", "points_posneg", "box", "points_box", "mask", "none")
 
-    @pytest.fixture(scope="class")
-    def file(self, shared) -> Golden:
-        return Golden(shared / "goldens" / "sam_vit_b.npz")
-
-    @pytest.fixture(scope="class")
-    def large(self) -> SAM:
-        return SAM(fill(networks.create("sam-vit-b")))
-
-    @pytest.fixture(scope="class")
-    def encoded(self, large):
-        image = Volume.from_array(synth(600, 800, 0))
-        return large.embed(image, large.plan(image.grid, Prompts(), None), AS_IS)
-
-    def test_sam_vit_b_embedding(self, file, large, encoded):
+    def test_sam_vit_b_embedding(self, vit_b, large, encoded):
         assert large.card.name == "sam-vit-b"
-        assert close(encoded.features.numpy()[:, ::4, ::4, ::4], file["out.image_embedding_sub"], FULL)
+        assert close(encoded.features.numpy()[:, ::4, ::4, ::4], vit_b["out.image_embedding_sub"], FULL)
 
     @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize("readings", ["multi", "single"])
-    def test_sam_vit_b(self, file, large, encoded, case, readings):
-        asked = scaled(file, case, large.frame(encoded.region))
+    def test_sam_vit_b(self, vit_b, large, encoded, case, readings):
+        asked = scaled(vit_b, case, large.frame(encoded.region))
         if case == "mask":
             asked["mask"] = smooth_logits(1, 256, 256, 9)[0, 0].numpy()
         masks, iou = large.answer(encoded, **asked, multimask=readings == "multi")
-        assert close(masks[0, :, ::4, ::4], file[f"out.{case}.low_res_{readings}_sub"], FULL)
-        assert close(iou[0], file[f"out.{case}.iou_{readings}"], FULL)
+        assert close(masks[0, :, ::4, ::4], vit_b[f"out.{case}.low_res_{readings}_sub"], FULL)
+        assert close(iou[0], vit_b[f"out.{case}.iou_{readings}"], FULL)
         full = upscaled(large, masks[0], encoded.region)
-        assert close(full[:, ::16, ::16], file[f"out.{case}.masks_{readings}_sub"], FULL)
+        assert close(full[:, ::16, ::16], vit_b[f"out.{case}.masks_{readings}_sub"], FULL)
 
-    def test_sam_vit_b_box_and_point_of_a_user(self, file, large, encoded):
-        box = large.decode(encoded, Prompts((whole_box(file, "box"),)), None)
-        assert close(large.restore(box)[::16, ::16], file["out.box.masks_single_sub"][0], FULL)
-        both = large.decode(encoded, Prompts((*clicks(file, "points_box"), whole_box(file, "points_box"))), None)
-        assert close(both.values[::4, ::4], file["out.points_box.low_res_single_sub"][0], FULL)
-        three = large.decode(encoded, Prompts(tuple(clicks(file, "points_posneg"))), None)
-        assert close(three.values[::4, ::4], file["out.points_posneg.low_res_single_sub"][0], FULL)
+    def test_sam_vit_b_box_and_point_of_a_user(self, vit_b, large, encoded):
+        box = large.decode(encoded, Prompts((whole_box(vit_b, "box"),)), None)
+        assert close(large.restore(box)[::16, ::16], vit_b["out.box.masks_single_sub"][0], FULL)
+        both = large.decode(encoded, Prompts((*clicks(vit_b, "points_box"), whole_box(vit_b, "points_box"))), None)
+        assert close(both.values[::4, ::4], vit_b["out.points_box.low_res_single_sub"][0], FULL)
+        three = large.decode(encoded, Prompts(tuple(clicks(vit_b, "points_posneg"))), None)
+        assert close(three.values[::4, ::4], vit_b["out.points_posneg.low_res_single_sub"][0], FULL)
 
 
 class TestPrompts:
