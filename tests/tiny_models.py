@@ -1,0 +1,42 @@
+"""Every networked model at a tiny size, filled by the rule of the golden files: meaningless but fixed masks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_sammed import networks
+from napari_sammed.models.base import PromptableModel
+from napari_sammed.models.litemedsam import LiteMedSAM
+from napari_sammed.models.medsam import MedSAM
+from napari_sammed.models.sam import SAM
+from napari_sammed.models.sam_med2d import SAMMed2D
+from tests.golden import fill
+
+_DECODER = {
+    "prompt_embed_dim": 32,
+    "decoder_mlp_dim": 64,
+    "decoder_num_heads": 4,
+    "iou_head_hidden_dim": 32,
+}
+_VIT = {
+    "image_size": 128,
+    "embed_dim": 48,
+    "depth": 2,
+    "num_heads": 3,
+    "global_attn_indexes": (1,),
+    "window_size": 3,
+    **_DECODER,
+}
+_TINY_VIT = {"embed_dims": (16, 32, 32, 48), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 3), **_DECODER}
+_CLASSES = {"sam-vit-b": SAM, "medsam": MedSAM, "sam-med2d": SAMMed2D, "litemedsam": LiteMedSAM}
+TINY = tuple(_CLASSES)
+
+
+def tiny_config(name: str) -> dict[str, Any]:
+    """Constructor values of the tiny network."""
+    return dict(_TINY_VIT if name == "litemedsam" else _VIT)
+
+
+def tiny_model(name: str, weights_hash: str = "tiny") -> PromptableModel:
+    """A promptable model of `TINY`."""
+    return _CLASSES[name](fill(networks.create(name, tiny_config(name))), weights_hash)
