@@ -213,6 +213,24 @@ def _models_verify(name: Annotated[str | None, typer.Argument()] = None, as_json
     verify(name, as_json)
 
 
+@models_app.command("show")
+def _models_show(name: str, as_json: Json = False) -> None:
+    """What a model is for, where its weights come from, licences, citation."""
+    from napari_sammed.commands.models import show
+
+    show(name, as_json)
+
+
+@models_app.command("identify")
+def _models_identify(
+    file: Annotated[Path, typer.Argument(help="Weight file of any origin.", metavar="FILE")], as_json: Json = False
+) -> None:
+    """Say which system, size and variant a weight file is."""
+    from napari_sammed.commands.models import identify
+
+    identify(file, as_json)
+
+
 @models_app.command("path")
 def _models_path(name: str) -> None:
     """Where the weights of a model lie."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from napari_sammed import __version__
 from napari_sammed.errors import InputError
 from napari_sammed.models import registry
+from napari_sammed.models.sources import by_hand
 from napari_sammed.models.storage import cache_folder
 
 _NEEDED = ("numpy", "scipy", "scikit-image", "SimpleITK", "torch", "safetensors", "pip")
@@ -155,7 +156,8 @@ def _weights() -> Iterator[Finding]:
             yield Finding(f"weights of {name}", str(error), False)
             continue
         if row.status == "absent":
-            yield Finding(f"weights of {name}", f"not on this machine; `napari-sammed models pull {name}` fetches them")
+            verb = "tells how to get them" if by_hand(registry.card(name)) else "fetches them"
+            yield Finding(f"weights of {name}", f"not on this machine; `napari-sammed models pull {name}` {verb}")
         elif row.path is not None:
             yield Finding(f"weights of {name}", f"{row.status}, {row.path}", row.status != "damaged")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 from napari_sammed.commands.terminal import download_bar, say, say_json
 from napari_sammed.errors import WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
+from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
+from napari_sammed.models.sources import how_to_get, weight_file
 
 
 def list_models(as_json: bool) -> None:
@@ -25,8 +28,8 @@ def list_models(as_json: bool) -> None:
     for heading in ("model", "looks at", "trained on", "weights", "licence", "here"):
         table.add_column(heading)
     for row in rows:
-        size = f"{row.size / 1e6:.0f} MB" if row.size else "none"
-        table.add_row(row.name, row.dimensions, row.prompts, size, row.licence, row.status)
+        size = f"{row.size / 1e6:.0f} MB" if row.size else "none" if row.status == "not needed" else "?"
+        table.add_row(row.name, row.dimensions, row.prompts or "no prompts", size, row.licence, row.status)
     console = Console()
     console.print(table)
     for row in rows:
@@ -35,14 +38,66 @@ def list_models(as_json: bool) -> None:
 
 def pull(name: str, accept_licence: bool) -> None:
     """Fetch a model's weights; what, how much and under which licence is logged before the download."""
+    card = registry.card(name)
     cancel = threading.Event()
-    with download_bar(name) as progress:
-        try:
-            path = store.pull(registry.card(name), progress, cancel, accept_licence=accept_licence)
-        except KeyboardInterrupt:
-            cancel.set()
-            raise
-    say(str(path))
+    for each in [registry.card(card.base), card] if card.base else [card]:
+        with download_bar(each.name) as progress:
+            try:
+                path = store.pull(each, progress, cancel, accept_licence=accept_licence)
+            except KeyboardInterrupt:
+                cancel.set()
+                raise
+        say(str(path))
+
+
+def show(name: str, as_json: bool) -> None:
+    """Everything that is known of a model: its use, prompts, weights, licences and citation."""
+    card, row = registry.card(name), registry.row(name)
+    facts = {
+        "name": card.name,
+        "title": card.title,
+        "good for": card.summary,
+        "trained for": card.intended_use,
+        "prompts": row.prompts or "none: it labels the whole image",
+        "looks at": f"{row.dimensions}, {' x '.join(map(str, card.input_size)) or 'any size'}",
+        "code": f"{card.home} ({card.code_licence})" if card.home else card.code_licence,
+        "weights": "needs none" if card.weights is None else f"{row.status}{f', {row.path}' if row.path else ''}",
+        "licence of the weights": card.weights.licence if card.weights else "",
+        "remark": card.weights.note if card.weights else "",
+        "where to get them": "" if card.weights is None else how_to_get(card),
+        "sha256": card.weights.sha256 or "not published" if card.weights else "",
+        "builds on the weights of": card.base,
+        "cite": card.citation,
+    }
+    if as_json:
+        say_json({key.replace(" ", "_"): value for key, value in facts.items()})
+        return
+    for key, value in facts.items():
+        if value:
+            say(f"{key}: {value}")
+
+
+def identify(path: Path, as_json: bool) -> None:
+    """Say which system, size and variant a weight file is."""
+    found = identify_file(path)
+    if as_json:
+        values = {"file" if key == "path" else key: value for key, value in vars(found).items()}
+        say_json({**values, "file": str(found.path), "details": dict(found.details)})
+        return
+    if not found.system:
+        say(f"{path}: tensors of no system known here ({found.tensors} tensors, {found.values:,} values)")
+        return
+    whose = ""
+    if found.published:
+        recorded = weight_file(registry.card(found.published)).recorded_by
+        whose = ", the published file" + (f" (by the sum that {recorded} have recorded)" if recorded else "")
+    use = f"use it with --model {' or '.join(found.models)}" if found.models else "no model here can use it"
+    say(f"{path}: {found.system}{whose}; {use}")
+    details = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in found.details.items() if value != "")
+    inside = f", inside {' '.join(found.wrapping)}" if found.wrapping else ""
+    say(f"{found.tensors} tensors, {found.values:,} values{inside}{'; ' + details if details else ''}")
+    if found.remark:
+        say(found.remark)
 
 
 def path(name: str) -> None:
@@ -50,10 +105,7 @@ def path(name: str) -> None:
     card = registry.card(name)
     found = store.locate(card)
     if found is None:
-        raise WeightsError(
-            f"the weights of {name} are not on this machine: run `napari-sammed models pull {name}`, or name the "
-            f"folder that they are in with {store.FOLDER_VARIABLE}"
-        )
+        raise WeightsError(f"the weights of {name} are not on this machine. {how_to_get(card)}")
     say(str(found))
 
 
@@ -77,10 +129,18 @@ def verify(name: str | None, as_json: bool) -> None:
         )
         return
     for each, found in zip(names, checked, strict=True):
-        whose = "the published weights" if found.official else "whole, but not the published weights"
-        say(f"{each}: {whose}, sha256 {found.sha256}, {found.path}")
+        say(f"{each}: {_judgement(each, found)}, sha256 {found.sha256}, {found.path}")
     if not names:
         say("There are no weights on this machine yet.")
+
+
+def _judgement(name: str, found: store.Verified) -> str:
+    file = weight_file(registry.card(name))
+    if not file.sha256:
+        return "whole; its makers publish no sum to compare with"
+    if not found.official:
+        return "whole, but not the published weights"
+    return "the published weights" + (f", by the sum that {file.recorded_by} recorded" if file.recorded_by else "")
 
 
 def as_dict(row: Row) -> dict[str, Any]:

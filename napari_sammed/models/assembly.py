@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed.errors import WeightsError
 from napari_sammed.models import fingerprint
 from napari_sammed.models import weights as store
-from napari_sammed.models.cards import CARDS
 from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
 from napari_sammed.models.fitting import Plan, build, check_fit, fill, shapes_of, stand_ins
+from napari_sammed.models.identify import published_as
 from napari_sammed.models.samed_files import FindBase, plan_samed
 from napari_sammed.networks.official_files import HEADS, from_sam_file
 
@@ -98,11 +98,6 @@ def _check_published(checked: store.Verified, card: ModelCard) -> None:
         raise WeightsError(
             f"{checked.path} is the published file of {other.title}, not {card.title}: use --model {other.name}"
         )
-
-
-def published_as(sha256: str) -> ModelCard | None:
-    """The model whose published weights have this sum."""
-    return next((card for card in CARDS if card.weights is not None and card.weights.sha256 == sha256), None)
 
 
 # ---- SAM-Med2D

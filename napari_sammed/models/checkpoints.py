@@ -169,7 +169,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
 
     def read(keys: list[str]) -> dict[str, torch.Tensor]:
         with _opened_safetensors(path) as file:
-            return {key: file.get_tensor(key) for key in keys}
+            return {key: file.get_tensor(key).clone() for key in keys}  # else it is a part of the mapped file
 
     return Checkpoint(path, dict(zip(names, shapes.values(), strict=True)), prefixes, _reader(names, read))
 

@@ -15,6 +15,7 @@ from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import AutomaticModel, ModelCard, PromptableModel
 from napari_sammed.models.cards import CARDS
+from napari_sammed.models.sources import describe_source
 from napari_sammed.models.storage import Progress
 from napari_sammed.prompts import Point, Prompt, Stroke
 
@@ -175,7 +176,7 @@ def row(name: str, *, verify: bool = False) -> Row:
         prompts=", ".join(sorted(shown.prompts)),
         licence=shown.weights.licence if shown.weights else shown.code_licence,
         size=shown.weights.size if shown.weights else 0,
-        source=store.describe_source(shown.weights) if shown.weights else "",
+        source=describe_source(shown.weights) if shown.weights else "",
         path=path,
         status=_status(shown, path, verify),
     )

