@@ -125,7 +125,8 @@ class TestGolden:
             restored = model.restore(answer)
             assert close(expit(restored)[::8, ::8], file[f"out.box{case}.prob_sub"][0, 0], FULL)
             expected = np.unpackbits(file[f"out.box{case}.seg_packed"], count=restored.size).astype(bool)
-            assert np.array_equal((restored > 0).ravel(), expected)
+            differs = (restored > 0) != expected.reshape(restored.shape)
+            assert np.abs(restored[differs]).max(initial=0) < 1e-5  # on the fence
 
 
 class TestBoxes:
