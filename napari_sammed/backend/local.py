@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from napari_sammed.backend import propagation, reductions
+from napari_sammed.backend import pieces, propagation, reductions
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.guards import Clock, out_of_memory
@@ -286,6 +286,12 @@ class LocalBackend:
         volume = self._volume(image)
         with clock("load"):
             model = self._models.promptable(name, cancel, progress)
+        if pieces.needed(prompts, model.card):
+            return pieces.correct(
+                prompts,
+                model.card,
+                lambda part: self._answer(image, name, part, window, within, None, planar, clock, cancel, progress),
+            )
         understood, _ = reductions.reduce(prompts, model.card)
         region = model.plan(volume.grid, understood, within)
         while True:
