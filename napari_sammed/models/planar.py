@@ -87,7 +87,11 @@ class PlanarModel(ABC):
             shape[axis] = size
         return Region.of_box(grid, box, shape)
 
-    @torch.inference_mode()
+    @property
+    def batch(self) -> int:
+        """Regions to encode at once: several fill a GPU; a processor has enough to do with one."""
+        return 1 if self.device.type == "cpu" else min((2048 // self.side) ** 2, 16)
+
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
         """Encode a slice. Grey values are mapped to 8 bits by the window's limits for the *whole* image.
 
@@ -96,6 +100,22 @@ class PlanarModel(ABC):
         InputError
             If the slice has voxels that are NaN or infinite.
         """
+        return self.embed_many(image, [region], window)[0]
+
+    @torch.inference_mode()
+    def embed_many(self, image: Volume, regions: Sequence[Region], window: Window) -> list[Embedding]:
+        """As `embed`, for several regions in one pass; one a region, in order."""
+        limits = window.limits(image)
+        inputs = np.stack([self._input(image, region, window, limits) for region in regions])
+        features = self.network.image_encoder(torch.from_numpy(inputs).to(self.device))
+        # Copies, so that forgetting one embedding frees its memory.
+        parts = [part.clone() if len(regions) > 1 else part for part in features.split(1)]
+        return [
+            Embedding(part, region, image.grid, part.numel() * part.element_size())
+            for part, region in zip(parts, regions, strict=True)
+        ]
+
+    def _input(self, image: Volume, region: Region, window: Window, limits: tuple[float, float]) -> np.ndarray:
         frame = self.frame(region)
         pixels = image.array[region.box.slices]
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -103,10 +123,7 @@ class PlanarModel(ABC):
                 f"The part from {region.box.low} to {region.box.high} of the image has voxels that are NaN or infinite."
             )
         pixels = pixels.reshape(frame.size + pixels.shape[image.grid.ndim :])
-        pixels = window.apply(pixels, window.limits(image))
-        values = torch.from_numpy(self.network_input(pixels, frame))
-        features = self.network.image_encoder(values[None].to(self.device))
-        return Embedding(features, region, image.grid, features.numel() * features.element_size())
+        return self.network_input(window.apply(pixels, limits), frame)
 
     def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:
         """One answer a box, in order; the score is the predicted IoU. Boxes may reach beyond the region."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_sammed import networks
+from napari_sammed.backend.encoding import BatchModel
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import Window
@@ -307,6 +308,17 @@ class TestSlices:
             answer = model.restore(model.decode(model.embed(volume, region, AS_IS), asked, None))
             assert answer.shape == region.box.shape
             assert np.array_equal(answer.squeeze(axis), expected)
+
+    def test_many_slices_at_once_equal_each_alone(self, model, image):
+        volume = Volume.from_array(np.stack([image.array[..., k] for k in range(3)]), rgb=False)
+        regions = [model.plan(volume.grid, Prompts(), Box((k, 0, 0), (k + 1, 90, 120))) for k in (2, 0)]
+        many = model.embed_many(volume, regions, AS_IS)
+        assert isinstance(model, BatchModel)
+        assert model.batch == 1  # on a processor
+        for embedding, region in zip(many, regions, strict=True):
+            alone = model.embed(volume, region, AS_IS)
+            assert (embedding.region, embedding.nbytes) == (region, alone.nbytes)
+            assert close(embedding.features.numpy(), alone.features.numpy(), TINY)
 
     def test_mask_of_a_volume_counts_where_it_crosses_the_slice(self, model, image):
         grey = image.array[..., 0]
