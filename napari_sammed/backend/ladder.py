@@ -19,6 +19,7 @@ from napari_sammed.backend.rectangles import Rectangle, squares
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models.base import BoxModel, Embedding, Logits
+from napari_sammed.models.stability import stability_score
 from napari_sammed.prompts import Point, Prompts
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def _scores(rungs: Sequence[_Candidate], view: _View, answered: np.ndarray | Non
     agreement = agreement[:, -(len(masks) - 1) :].mean(axis=1) if len(masks) > 1 else np.zeros(1)
     features = {
         "iou": np.array([rung.answer.score for rung in rungs]),
-        "stability": np.array([(r.values > 1).sum() / max((r.values > -1).sum(), 1) for r in rungs]),
+        "stability": np.array([stability_score(rung.values) for rung in rungs]),
         "middle": np.array([_middle(mask, view) for mask in masks]),
         "agreement": agreement,
         "rim": np.array([rung.rim for rung in rungs]),
