@@ -240,9 +240,10 @@ class PlanarModel(ABC):
             extent = item if isinstance(item, Box) else item.extent
             common = extent.intersect(region.box)
             if common is None:
+                where = f"at {item.index}" if isinstance(item, Point) else f"from {extent.low} to {extent.high}"
                 raise InputError(
-                    f"The {kind} from {extent.low} to {extent.high} lies outside the part that {self.card.title} "
-                    f"looks at, {region.box.low} to {region.box.high}."
+                    f"The {kind} {where} lies outside the part that {self.card.title} looks at, "
+                    f"{region.box.low} to {region.box.high}."
                 )
             match item:
                 case Point():

@@ -20,7 +20,7 @@ _SURE = 1e-3  # a mask prompt says 0.1 % or 99.9 %: as a logit -6.9 or 6.9, the 
 class RefiningModel(PlanarModel):
     """A network whose answer is refined by further clicks: it takes its own earlier logits as a mask prompt."""
 
-    boxes_masks: bool
+    box_with_mask: bool
     """Whether a mask prompt without points and boxes is accompanied by its bounding box."""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class RefiningModel(PlanarModel):
         mask = self._mask(frame, masks, previous if previous and previous.region == embedding.region else None, prompts)
         if not boxes and mask is None and not any(point.positive for point in points):
             raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
-        if masks and self.boxes_masks and not points and not boxes:
+        if masks and self.box_with_mask and not points and not boxes:
             boxes = [_around(masks)]
         if len(boxes) > 1 and not points and mask is None:
             return united(self.decode_boxes(embedding, boxes))

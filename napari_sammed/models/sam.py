@@ -45,7 +45,7 @@ class SAM(RefiningModel):
     device : torch.device or str
     """
 
-    boxes_masks = True
+    box_with_mask = True
 
     def __init__(self, network: PromptableNetwork, weights_hash: str = "", device: torch.device | str = "cpu") -> None:
         width = network.image_encoder.patch_embed.proj.out_channels

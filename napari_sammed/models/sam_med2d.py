@@ -47,7 +47,7 @@ class SAMMed2D(RefiningModel):
     enlarged to square ones before they are called small.
     """
 
-    boxes_masks = False  # trained on rounds with a mask and nothing else
+    box_with_mask = False  # trained on rounds with a mask and nothing else
     last_corner = 0
     always_three = True
 
