@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ def card(name: str) -> ModelCard:
 
 def load(
     name: str,
-    weights: str | Path | None = None,
+    weights: str | Path | Sequence[str | Path] | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     cancel: Event | None = None,
@@ -113,9 +113,10 @@ def load(
     ----------
     name : str
         See `names`.
-    weights : str or Path, optional
+    weights : str or Path, or sequence of them, optional
         A weight file of the user's own, or a folder with one. For SAMed it is the LoRA file; the SAM file that this
-        adds to is looked for beside it, then where `napari_sammed.models.weights` looks.
+        adds to may be given as well, in any order, else it is looked for beside it, then where
+        `napari_sammed.models.weights` looks.
     device : str
         As torch names it; models without a network ignore it.
     progress, cancel
@@ -131,17 +132,40 @@ def load(
         If `cancel` was set during the download.
     """
     chosen = card(name)
+    files = [weights] if isinstance(weights, (str, Path)) else list(weights or ())
     if chosen.weights is None:
-        if weights is not None:
-            raise WeightsError(f"{name} needs no weights; leave out {weights}")
+        if files:
+            raise WeightsError(f"{name} needs no weights; leave out {files[0]}")
         return cast(PromptableModel, _implementation(chosen)())
-    path = store.obtain(chosen, weights, progress, cancel)
+    own, base = _own_and_base(chosen, files)
+    path = store.obtain(chosen, own, progress, cancel)
     from napari_sammed.models.assembly import assemble
 
-    parts = assemble(chosen, path, partial(store.obtain_base, progress=progress, cancel=cancel))
+    parts = assemble(chosen, path, partial(store.obtain_base, weights=base, progress=progress, cancel=cancel))
     model = _implementation(chosen)(parts.network, parts.sha256, device, **parts.options)
     model.notes = parts.notes
     return cast("PromptableModel | AutomaticModel", model)
+
+
+def _own_and_base(chosen: ModelCard, files: list[str | Path]) -> tuple[str | Path | None, str | Path | None]:
+    """The user's own weight file, and the one that it adds to; None for what was not given."""
+    if len(files) < 2:
+        return (files[0] if files else None), None
+    if not chosen.base or len(files) > 2:
+        takes = "a LoRA file and the SAM file that it adds to" if chosen.base else "one weight file"
+        raise WeightsError(f"{chosen.title} takes {takes}, not {len(files)} files: leave the others out")
+    from napari_sammed.models import fingerprint
+    from napari_sammed.models.checkpoints import open_checkpoint
+
+    adds = [fingerprint.is_lora(open_checkpoint(Path(file)).shapes) for file in files]
+    if sum(adds) != 1:
+        which = "both are" if all(adds) else "neither is"
+        raise WeightsError(
+            f"{chosen.title} takes a LoRA file and the SAM file that it adds to; of {files[0]} and {files[1]} "
+            f"{which} a LoRA file"
+        )
+    own, base = files if adds[0] else reversed(files)
+    return own, base
 
 
 def _implementation(chosen: ModelCard) -> Any:

@@ -181,9 +181,13 @@ def obtain(
 
 
 def obtain_base(
-    name: str, beside: Path, progress: Progress | None = None, cancel: Event | None = None
+    name: str,
+    beside: Path,
+    weights: str | Path | None = None,
+    progress: Progress | None = None,
+    cancel: Event | None = None,
 ) -> tuple[Path, ModelCard]:
-    """The weights that a LoRA file adds to: beside it, else where the weights of their own model are, else fetched.
+    """The weights that a LoRA file adds to: those named, beside it, where their own model's are, or else fetched.
 
     Parameters
     ----------
@@ -191,6 +195,8 @@ def obtain_base(
         Registry name of the model that has them.
     beside : Path
         The LoRA file.
+    weights : str or Path, optional
+        A file of the user's own.
     progress, cancel
         As in `pull`.
 
@@ -200,6 +206,8 @@ def obtain_base(
         If they are nowhere and cannot be fetched.
     """
     card = next(card for card in CARDS if card.name == name)
+    if weights is not None:
+        return obtain(card, weights, progress, cancel), card
     here = next((beside.with_name(file) for file in file_names(card) if beside.with_name(file).is_file()), None)
     if here is not None:
         return here, card
