@@ -30,6 +30,7 @@ class GuiThread(QObject):
     def close(self) -> None:
         """Drop what is still waiting."""
         self._closed = True
+        self.deleteLater()  # here, since Python may collect garbage on any thread, where Qt objects must not end
 
     def _run(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
         if not self._closed:

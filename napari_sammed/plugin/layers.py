@@ -14,25 +14,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import (
-    between,
-    box_of,
-    current_slice,
-    displayed_axes,
-    hidden_axis,
-    seen_index,
-    to_world,
+from napari_sammed.plugin.coordinates import between, box_of, displayed_axes, hidden_axis, seen_index, to_world
+from napari_sammed.plugin.label_view import TRANSFORM, LabelView, like
+from napari_sammed.plugin.prompt_looks import (
+    BOX_COLOUR,
+    same_but_numbers,
+    style_next,
+    write_boxes,
+    write_numbers,
+    write_points,
 )
-from napari_sammed.plugin.images import spatial_shape
-from napari_sammed.plugin.prompt_looks import BOX_COLOUR, same_but_numbers, style_next, write_boxes, write_points
 from napari_sammed.plugin.prompt_rows import NEW, Difference, Rows, box_rows, click_rows, difference, numbers_from
 from napari_sammed.prompts import Point, Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
-
-TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
 class Mode(StrEnum):
@@ -81,9 +78,8 @@ class LayerWriter:
         self.image = image
         self.points: Points | None = None
         self.boxes: Shapes | None = None
-        self.labels: Labels | None = None
+        self._view = LabelView(viewer, image, on_paint)
         self._on_prompts = on_prompts
-        self._on_paint = on_paint
         self._on_mode = on_mode
         self._keys = keys
         self._positive = True
@@ -106,15 +102,20 @@ class LayerWriter:
             if self.points is not None:
                 rows = self._placed(click_rows(prompts), self.points)
                 seen = self._seen_points()
-                if not self._shows("points", seen, rows):
-                    write_points(self.points, rows, self._positive, only_numbers=same_but_numbers(seen, rows))
+                if same_but_numbers(seen, rows):
+                    write_numbers(self.points, rows)
+                    self.points.selected_data = set()  # napari selects each new click
+                elif not self._shows("points", seen, rows):
+                    write_points(self.points, rows, self._positive)
                 self._shown["points"] = rows
             if self.boxes is not None:
                 axis = hidden_axis(self.viewer.dims, self.image.ndim)
                 rows = self._placed(box_rows(prompts, axis), self.boxes)
                 seen = self._seen_boxes()
-                if not self._shows("boxes", seen, rows):
-                    write_boxes(self.boxes, rows, only_numbers=same_but_numbers(seen, rows))
+                if same_but_numbers(seen, rows):
+                    write_numbers(self.boxes, rows)
+                elif not self._shows("boxes", seen, rows):
+                    write_boxes(self.boxes, rows)
                 self._shown["boxes"] = rows
         finally:
             self._writing = False
@@ -150,41 +151,36 @@ class LayerWriter:
 
     # ---- labels --------------------------------------------------------------------------------------------------
 
+    @property
+    def labels(self) -> Labels | None:
+        """The label layer."""
+        return self._view.layer
+
     def show_labels(self, box: Box | None, part: Callable[[Box], np.ndarray]) -> None:
-        """Bring a part of the label layer up to date; writes changed voxels only.
+        """Bring a part of the label layer up to date, the displayed slice at once and the rest with `finish`.
 
         Parameters
         ----------
         box : Box or None
-            Where something may have changed; None for the whole image. A layer that has to be made is filled whole.
+            Where something may have changed; None for the whole image, at once. A layer that has to be made is filled
+            whole.
         part : callable
             Gives the label image inside a box.
         """
         if self.labels is None:
             self._make_labels()
             box = None
-        whole = Box.of_shape(self.labels.data.shape)
-        box = whole if box is None else box.intersect(whole)
+        self._view.show(Box.of_shape(self.labels.data.shape) if box is None else box, part)
         if box is None:
-            return
-        new, old = part(box), self.labels.data[box.slices]
-        changed = new != old
-        if changed.any():
-            np.copyto(old, new, where=changed)  # ten times faster than indexing with a mask
-            self.labels.refresh(extent=False, highlight=False)
+            self._view.finish()
+
+    def finish(self) -> None:
+        """Do what can wait until the displayed slice has been painted."""
+        self._view.finish()
 
     def painted_part(self) -> tuple[Box, np.ndarray] | None:
         """The part of the label layer that the user's last stroke can have touched, and its labels."""
-        if self.labels is None:
-            return None
-        box = Box.of_shape(self.labels.data.shape)
-        axis = hidden_axis(self.viewer.dims, self.labels.ndim)
-        if axis is not None and self.labels.n_edit_dimensions == 2:
-            low, high = list(box.low), list(box.high)
-            low[axis] = current_slice(self.labels, self.viewer.dims) or 0
-            high[axis] = low[axis] + 1
-            box = Box(tuple(low), tuple(high))
-        return box, self.labels.data[box.slices]
+        return self._view.painted_part()
 
     def select_label(self, label: int) -> None:
         """Make the brush paint an object's label."""
@@ -239,19 +235,13 @@ class LayerWriter:
                 layer.bind_key(key, None)
             if (layer is not self.labels or not keep_labels) and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
-        if self.labels is not None:
-            self.labels.events.paint.disconnect(self._report_paint)
-        self.points = self.boxes = self.labels = None
+        self._view.close()
+        self.points = self.boxes = None
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _own(self) -> list[Layer]:
         return [layer for layer in (self.labels, self.boxes, self.points) if layer is not None]
-
-    def _like_image(self) -> dict[str, Any]:
-        """Transform, units and axis labels of the image, for a new layer."""
-        names = (*TRANSFORM, "units", "axis_labels")
-        return {name: getattr(self.image, name) for name in names}
 
     def _make_layers(self) -> None:
         """All of them before the first prompt: the first label layer of a viewer takes a second to make."""
@@ -268,7 +258,7 @@ class LayerWriter:
                     edge_color=BOX_COLOUR,
                     face_color="transparent",
                     edge_width=1,
-                    **self._like_image(),
+                    **like(self.image),
                 )
             )
             self.boxes.events.data.connect(self._on_rows)
@@ -283,7 +273,7 @@ class LayerWriter:
                     feature_defaults={"prompt": NEW, "positive": self._positive},
                     size=8,
                     canvas_size_limits=(11, 15),
-                    **self._like_image(),
+                    **like(self.image),
                 )
             )
             style_next(self.points, self._positive)
@@ -294,15 +284,7 @@ class LayerWriter:
 
     def _make_labels(self) -> None:
         active = self.viewer.layers.selection.active
-        self.labels = self._added(
-            self.viewer.add_labels(
-                np.zeros(spatial_shape(self.image), np.uint16),
-                name=f"{self.image.name} objects",
-                opacity=0.5,
-                **self._like_image(),
-            )
-        )
-        self.labels.events.paint.connect(self._report_paint)
+        self._added(self._view.make())
         prompts = [layer for layer in (self.boxes, self.points) if layer is not None]
         if prompts:  # below the prompts, which must stay clickable and visible
             self.viewer.layers.move(
@@ -367,9 +349,6 @@ class LayerWriter:
         if not self._writing and not self._unfinished:
             self._on_prompts()
 
-    def _report_paint(self, event: Any = None) -> None:
-        self._on_paint()
-
     def _report_mode(self, event: Any = None) -> None:
         self._on_mode(self.mode)
 
@@ -379,7 +358,9 @@ class LayerWriter:
                 setattr(layer, name, getattr(self.image, name))
 
     def _on_removed(self, event: Any) -> None:
-        for name in ("points", "boxes", "labels"):
+        if event.value is self.labels:
+            self._view.forget()
+        for name in ("points", "boxes"):
             if event.value is getattr(self, name):
                 setattr(self, name, None)
                 self._unfinished = False

@@ -32,25 +32,28 @@ def same_but_numbers(seen: Rows, rows: Rows) -> bool:
     return not difference(Rows(rows.numbers, seen.coordinates, seen.positive), rows)
 
 
-def write_points(layer: Points, rows: Rows, next_positive: bool, only_numbers: bool) -> None:
+def write_numbers(layer: Points | Shapes, rows: Rows) -> None:
+    """Number the rows of a layer that shows them already; no event, no drawing: nobody sees the numbers."""
+    layer.features["prompt"] = np.array(rows.numbers, int)
+
+
+def write_points(layer: Points, rows: Rows, next_positive: bool) -> None:
     """Make a layer show these clicks, and the next one in its colour."""
-    if not only_numbers:
-        layer.selected_data = set()
-        layer.data = np.array(rows.coordinates).reshape(len(rows), layer.ndim)
+    layer.selected_data = set()
+    layer.data = np.array(rows.coordinates).reshape(len(rows), layer.ndim)
     layer.features = {"prompt": np.array(rows.numbers, int), "positive": np.array(rows.positive, bool)}
-    if len(rows) and not only_numbers:
+    if len(rows):
         layer.face_color = [COLOURS[p] for p in rows.positive]
         layer.symbol = [SYMBOLS[p] for p in rows.positive]
         layer.border_color = [COLOURS[p] for p in rows.positive]
     style_next(layer, next_positive)
 
 
-def write_boxes(layer: Shapes, rows: Rows, only_numbers: bool) -> None:
+def write_boxes(layer: Shapes, rows: Rows) -> None:
     """Make a layer show these boxes."""
-    if not only_numbers:
-        layer.selected_data = set()
-        layer.data = []
-        if len(rows):
-            layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=1)
+    layer.selected_data = set()
+    layer.data = []
+    if len(rows):
+        layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=1)
     layer.features = {"prompt": np.array(rows.numbers, int)}
     layer.feature_defaults = {"prompt": NEW}

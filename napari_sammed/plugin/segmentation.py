@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QTimer
 
 from napari_sammed.backend.base import Backend, Prediction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 _POLL = 150  # ms between looks at whether anything still runs
+_PAINTING = 25  # ms in which the canvas begins to paint what has changed, and then holds up everything else
 NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
 
 
@@ -83,6 +85,10 @@ class Segmentation:
         self._busy_timer = QTimer(panel)
         self._busy_timer.setInterval(_POLL)
         self._busy_timer.timeout.connect(self._watch_busy)
+        self._later = QTimer(panel)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_PAINTING)
+        self._later.timeout.connect(self._catch_up)
         panel.status.say(f"Reading {image.name} …")
         background.run(lambda: open_session(image, backend), self._on_opened)
 
@@ -90,6 +96,7 @@ class Segmentation:
         """Let go of session and layers; the labels stay with the user."""
         self._closed = True
         self._busy_timer.stop()
+        self._later.stop()
         self._panel.status.set_busy(False)
         self.writer.close()
         if self.session is not None:
@@ -132,6 +139,7 @@ class Segmentation:
         else:
             self._panel.status.say("Paint with the label of one of the objects, or start a new object first.")
         self.writer.show_labels(where, self.session.labels)
+        self._later.start()
 
     def new_object(self) -> None:
         self._when_open(lambda session: session.new_object())
@@ -228,6 +236,11 @@ class Segmentation:
             return
         if change.box is not None:
             self.writer.show_labels(change.box, self.session.labels)
+        self._later.start()
+
+    def _catch_up(self) -> None:
+        """Show what can wait until the new mask has been painted."""
+        self.writer.finish()
         self._show_current()
         self._watch_busy()
 
@@ -384,7 +397,7 @@ class Segmentation:
         mask = None if state is None else state.mask
         known = self._sizes.get(label)
         if known is None or known[0] is not mask:
-            known = self._sizes[label] = (mask, 0 if mask is None else int(mask.mask.sum()))
+            known = self._sizes[label] = (mask, 0 if mask is None else int(np.count_nonzero(mask.mask)))
         return known[1]
 
 

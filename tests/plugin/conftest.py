@@ -120,7 +120,7 @@ class Hands:
 
         self.qtbot.wait(10)
         self.qtbot.waitUntil(quiet, timeout=round(1000 * seconds))
-        self.qtbot.wait(30)
+        self.qtbot.wait(60)  # what waits until the canvas has been painted
 
     def press(self, button) -> None:
         self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)

@@ -382,3 +382,38 @@ def test_a_click_in_3d_display_is_refused(open_plugin):
     hands.writer.points.add((5, 5, 5))
     hands.settle()
     assert len(hands.writer.points.data) == 0 and not hands.session.objects
+
+
+def test_the_displayed_slice_is_painted_first_and_the_rest_soon_after(hands, scene):
+    _, first, _ = scene
+    z = middle(first)[0]
+    hands.look_at(middle(first))
+    shown: list[np.ndarray] = []
+    hands.writer.labels.events.set_data.connect(lambda _: shown.append(hands.labels.copy()))
+    click(hands, middle(first))
+    np.testing.assert_array_equal(shown[0][z] == 1, first[z])
+    assert not np.delete(shown[0], z, axis=0).any()
+    np.testing.assert_array_equal(hands.labels == 1, first)
+
+
+def test_a_slice_that_the_user_goes_to_at_once_is_complete(hands, scene):
+    _, first, _ = scene
+    z = middle(first)[0]
+    hands.look_at(middle(first))
+    writer, session = hands.writer, hands.session
+    click(hands, middle(first))
+    writer.labels.data[:] = 0
+    writer.show_labels(session.objects[1].mask.extent, session.labels)
+    hands.look_at((z + 1, 0, 0))
+    np.testing.assert_array_equal(hands.labels == 1, first)
+    np.testing.assert_array_equal(writer.labels._data_view > 0, first[z + 1])
+
+
+def test_strokes_through_slices_find_everything_written(hands, scene):
+    _, first, _ = scene
+    click(hands, middle(first))
+    writer, session = hands.writer, hands.session
+    writer.labels.data[:] = 0
+    writer.labels.n_edit_dimensions = 3
+    writer.show_labels(session.objects[1].mask.extent, session.labels)
+    np.testing.assert_array_equal(hands.labels == 1, first)
