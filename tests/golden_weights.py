@@ -3,8 +3,8 @@
     python -m tests.golden_weights FOLDER [NAME ...]
 
 writes ``FOLDER/<name>.pth`` for each model (all small ones without names; ``sam-vit-l`` and ``sam-vit-h`` take
-gigabytes and are written only when named). Then ``NAPARI_SAMMED_WEIGHTS=FOLDER napari-sammed ...`` finds them. Their masks mean
-nothing, and they are called "own file", since their sums are not the published ones.
+gigabytes and are written only when named). Then ``NAPARI_SAMMED_WEIGHTS=FOLDER napari-sammed ...`` finds them. Their
+masks mean nothing, and they are called "own file", since their sums are not the published ones.
 """
 
 from __future__ import annotations
@@ -30,14 +30,22 @@ _SAMED_ONLY = ("num_classes", "rank", "base_image_size", "pixel_mean", "pixel_st
 
 def golden_tensors(name: str, config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
     """The tensors of a file of `NAMES`, by its own names; `config` as in `networks.create`."""
+    return {key: _filled(key, value) for key, value in _empty(name, config).items()}
+
+
+def golden_shapes(name: str, config: Mapping[str, Any] | None = None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file of `NAMES`."""
+    return {key: tuple(value.shape) for key, value in _empty(name, config).items()}
+
+
+def _empty(name: str, config: Mapping[str, Any] | None) -> dict[str, Tensor]:
+    """Tensors without memory."""
     changed = dict(config or {})
     if name == "sam-med2d-plain":
         name, changed = "sam-med2d", {**changed, "adapter": False}
     with torch.device("meta"):
         state = networks.create(name, changed).state_dict()
-    if name in _LORA:
-        state = to_lora_file(state)
-    return {key: _filled(key, value) for key, value in state.items()}
+    return to_lora_file(state) if name in _LORA else state
 
 
 def base_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class TorchArchive:
                 if table.file_size > pickles.SIZE_LIMIT:
                     raise WeightsError(f"{path} has a table of contents of {table.file_size:,} bytes; it is not read")
                 self.content = pickles.read(archive.read(table))
+        except WeightsError:  # which is a ValueError, too
+            raise
         except pickles.MalformedPickle as error:
             raise WeightsError(f"{path} is damaged: {one_line(error)}; fetch it again") from error
         except _BAD_ARCHIVE as error:
@@ -76,6 +78,8 @@ class TorchArchive:
                     values = self._values(archive, storage)
                     for name in names:
                         tensors[name] = self._view(values, records[name], name)
+        except WeightsError:
+            raise
         except _BAD_ARCHIVE as error:
             raise self._damaged(error) from error
         return {name: tensors[name] for name in records}

@@ -15,6 +15,7 @@ from napari_sammed import models
 from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
+from napari_sammed.models.base import NOT_STATED
 
 PROBE = """
 import json, sys
@@ -31,14 +32,29 @@ def test_cards_are_complete() -> None:
         card = registry.card(name)
         assert card.name == name
         assert card.dimensions <= {2, 3} and card.dimensions
-        assert card.prompts <= {"point", "box", "stroke", "mask"} and card.prompts
-        assert card.summary and card.citation and card.code_licence
+        assert card.prompts <= {"point", "box", "stroke", "mask"}
+        assert card.prompts or name == "samed"  # which takes none
+        assert card.summary and card.intended_use and card.citation and card.code_licence
+        assert card.base in ("", *registry.names())
         module, _, attribute = card.implementation.partition(":")
         assert module.startswith("napari_sammed.models.") and attribute.isidentifier()
         if card.weights is not None:
-            assert len(card.weights.sha256) == 64 and int(card.weights.sha256, 16)
-            assert card.weights.size > 0
+            assert card.home.startswith("https://")
             assert Path(card.weights.filename).name == card.weights.filename
+            if card.weights.source == "file":
+                assert (card.weights.sha256, card.weights.size) == ("", 0)  # nobody has published them
+            else:
+                assert len(card.weights.sha256) == 64 and int(card.weights.sha256, 16)
+                assert card.weights.size > 0
+            assert card.weights.permissive == (card.weights.licence != NOT_STATED)
+
+
+def test_file_names_and_sums_are_all_different() -> None:
+    """A file in the cache belongs to one model."""
+    files = [card.weights for card in map(registry.card, registry.names()) if card.weights is not None]
+    assert len({file.filename for file in files}) == len(files)
+    sums = [file.sha256 for file in files if file.sha256]
+    assert len(set(sums)) == len(sums)
 
 
 @pytest.mark.parametrize(
