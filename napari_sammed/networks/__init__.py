@@ -10,7 +10,7 @@ from __future__ import annotations
 from napari_sammed.networks.adapter import add_adapters, remove_adapters
 from napari_sammed.networks.builders import BUILDERS, create
 from napari_sammed.networks.image_encoder import ImageEncoder
-from napari_sammed.networks.inference import optimized
+from napari_sammed.networks.inference import fastest_dtype, optimized
 from napari_sammed.networks.lora import merge_lora, unmerge_lora
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.prompt_encoder import PromptEncoder
@@ -28,6 +28,7 @@ __all__ = [
     "TwoWayTransformer",
     "add_adapters",
     "create",
+    "fastest_dtype",
     "merge_lora",
     "optimized",
     "remove_adapters",

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_sammed.networks.fast_layers import STRIP_VALUES, gelu_, normalise, strips
 from napari_sammed.networks.tiny_vit import AttentionBlock, ConvNorm, MBConv, PatchEmbed, PatchMerging, TinyViT
 
-STRIP_VALUES = 1 << 21  # values of the widest activation at a time (8 MB); smaller strips cost more calls
 WINDOW_TOKENS = 1 << 12  # tokens of the windows that are attended to at a time
 
 
@@ -247,19 +247,3 @@ def folded_pointwise(conv: ConvNorm) -> tuple[Tensor, Tensor]:
     """As `folded`, the weight of a 1 x 1 convolution as a matrix (out, in)."""
     weight, bias = folded(conv)
     return weight.flatten(1), bias
-
-
-def gelu_(x: Tensor) -> Tensor:
-    """Exact GELU in place (PyTorch has it, but not under a public name)."""
-    return torch.ops.aten.gelu_(x)
-
-
-def normalise(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """Layer norm with the weights of ``norm``."""
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
-def strips(length: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``range(length)``."""
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from napari_sammed import networks
 from napari_sammed.networks import PromptableNetwork
-from tests.golden import Golden
+from napari_sammed.networks.official_files import from_lora_file, from_sam_file
+from tests.golden import Golden, golden_value
 
 FORMS = {"trainable": lambda network: network, "optimized": networks.optimized}
 TINY = 1e-5
@@ -37,6 +38,23 @@ def prompts_of_user(golden: Golden, case: str, scale: tuple[float, float]) -> di
         points = ((coords * factor).float()[None], golden.tensor(f"in.{case}.point_labels")[None])
     boxes = None if box is None else (box.view(2, 2) * factor).float().view(1, 4)
     return {"points": points, "boxes": boxes, "masks": None}
+
+
+def best(masks: Tensor, iou: Tensor) -> tuple[Tensor, Tensor]:
+    """The mask of highest predicted IoU of one prompt set, and that IoU: what SAM-Med2D's predictor returns."""
+    index = iou[0].argmax()
+    return masks[0, index][None], iou[0, index][None]
+
+
+def golden_file(listed: Iterable[Sequence]) -> dict[str, Tensor]:
+    """Tensors of a file whose keys and shapes are listed, by the fill rule."""
+    return {key: torch.from_numpy(golden_value(key, tuple(shape))) for key, shape, *_ in listed}
+
+
+def load_pair(network: PromptableNetwork, base: dict[str, Tensor], lora: dict[str, Tensor]) -> PromptableNetwork:
+    """Load a SAM file and a LoRA file into a SAMed network; strict."""
+    network.load_state_dict(from_sam_file(base, network.state_dict()).tensors | from_lora_file(lora), strict=True)
+    return network.eval()
 
 
 @torch.inference_mode()

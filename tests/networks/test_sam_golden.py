@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from napari_sammed import networks
-from tests.golden import Golden, described_keys, fill, max_difference, smooth_logits, synth
+from tests.golden import Golden, described_keys, fill, max_difference
 from tests.networks.forms import (
     FORMS,
-    FULL,
     TINY,
     decode,
     encode_image,
     encoder_stages,
     outputs,
     prompts_in_frame,
-    prompts_of_user,
-    strided,
 )
 
 TINY_CASES = ["point1", "points_posneg", "points_pad", "box", "points_box", "mask", "points_mask", "two_boxes", "none"]
 TINY_STAGES = ["patch_embed", "block0", "block1", "block2", "block3", "neck0", "neck1", "neck2"]
-FULL_CASES = ["point1", "points_posneg", "box", "points_box", "mask", "none"]
 
 
 @pytest.fixture(scope="module", params=["sam_tiny", "medsam_tiny"])
@@ -47,12 +41,6 @@ def sam_tiny(shared):
 def medsam_tiny(shared):
     golden = Golden(shared / "goldens" / "medsam_tiny.npz")
     return golden, fill(networks.create("medsam", golden.meta["config"]))
-
-
-@pytest.fixture(scope="module")
-def vit_b():
-    """ViT-B with golden weights; SAM's and MedSAM's are the same."""
-    return fill(networks.create("sam-vit-b"))
 
 
 def test_keys_are_the_official_ones(tiny):
@@ -122,83 +110,3 @@ def test_medsam_tiny_colour(medsam_tiny):
     for form in FORMS.values():
         embedding = encode_image(form(network), pixels.permute(2, 0, 1)[None])
         assert max_difference(embedding, golden.tensor("out.colour.image_embedding")) < TINY
-
-
-@pytest.mark.full
-class TestSamVitB:
-    """`sam_vit_b`: ViT-B at 1024, stage by stage and case by case."""
-
-    @pytest.fixture(scope="class")
-    def golden(self, shared):
-        return Golden(shared / "goldens" / "sam_vit_b.npz")
-
-    @pytest.fixture(scope="class")
-    def image(self, golden):
-        recipe = golden.meta["image_recipe"]
-        resized = Image.fromarray(synth(recipe["H"], recipe["W"], recipe["variant"])).resize((1024, 768), 2)
-        pixels = torch.from_numpy(np.asarray(resized).astype(np.float32))
-        pixels = (pixels - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
-        padded = torch.zeros(1, 3, 1024, 1024)
-        padded[:, :, :768] = pixels.permute(2, 0, 1)
-        return padded
-
-    @pytest.fixture(scope="class")
-    def stages(self, vit_b, image):
-        return outputs(vit_b.image_encoder, image, encoder_stages(vit_b.image_encoder))
-
-    @pytest.fixture(scope="class", params=FORMS)
-    def used(self, request, vit_b, image):
-        form = FORMS[request.param](vit_b)
-        return form, encode_image(form, image)
-
-    def test_input(self, golden, image):
-        assert max_difference(strided(image, 1, 1, 16, 16), golden.tensor("out.pre.input_sub")) < 1e-6
-
-    @pytest.mark.parametrize("block", range(12))
-    def test_block(self, golden, stages, block):
-        ours = strided(stages[f"enc.block{block}"], 1, 8, 8, 16)
-        assert max_difference(ours, golden.tensor(f"out.enc.block{block}_sub")) < FULL
-
-    def test_embedding(self, golden, used):
-        stored = golden.tensor("out.image_embedding_sub")
-        assert max_difference(strided(used[1], 1, 4, 4, 4), stored) < FULL
-
-    @pytest.mark.parametrize("output", ["multi", "single"])
-    @pytest.mark.parametrize("case", FULL_CASES)
-    def test_case(self, golden, used, case, output):
-        prompts = prompts_of_user(golden, case, (1024 / 800, 768 / 600))
-        if case == "mask":
-            prompts["masks"] = smooth_logits(1, 256, 256, 9)
-        masks, iou = decode(*used, prompts, output == "multi")
-        stored = golden.tensor(f"out.{case}.low_res_{output}_sub")
-        assert max_difference(strided(masks[0], 1, 4, 4), stored) < FULL
-        assert max_difference(iou[0], golden.tensor(f"out.{case}.iou_{output}")) < FULL
-
-
-@pytest.mark.full
-class TestMedSamVitB:
-    """`medsam_vit_b`: ViT-B at 1024 on a grey slice, two boxes."""
-
-    @pytest.fixture(scope="class")
-    def golden(self, shared):
-        return Golden(shared / "goldens" / "medsam_vit_b.npz")
-
-    @pytest.fixture(scope="class", params=FORMS)
-    def used(self, request, golden, vit_b):
-        transform = pytest.importorskip("skimage.transform")
-        grey = np.repeat(golden["in.image_gray"][..., None], 3, axis=-1)
-        resized = transform.resize(grey, (1024, 1024), order=3, preserve_range=True, anti_aliasing=True)
-        pixels = torch.from_numpy(resized.astype(np.uint8)).float()
-        pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
-        form = FORMS[request.param](vit_b)
-        return form, encode_image(form, pixels.permute(2, 0, 1)[None])
-
-    def test_embedding(self, golden, used):
-        stored = golden.tensor("out.image_embedding_sub")
-        assert max_difference(strided(used[1], 1, 4, 4, 4), stored) < FULL
-
-    @pytest.mark.parametrize("case", ["box0", "box1"])
-    def test_case(self, golden, used, case):
-        masks, iou = decode(*used, {"boxes": golden.tensor(f"out.{case}.box_in_frame").float()}, multimask=False)
-        assert max_difference(strided(masks, 1, 1, 4, 4), golden.tensor(f"out.{case}.low_res_sub")) < FULL
-        assert max_difference(iou, golden.tensor(f"out.{case}.iou")) < FULL

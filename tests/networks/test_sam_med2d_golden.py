@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,15 +12,14 @@ from napari_sammed.networks.official_files import from_sam_file
 from tests.golden import Golden, described_keys, fill, golden_value, max_difference
 from tests.networks.forms import (
     FORMS,
-    FULL,
     TINY,
+    best,
     decode,
     encode_image,
     encoder_stages,
     outputs,
     prompts_in_frame,
     prompts_of_user,
-    strided,
 )
 
 CASES = ["point1", "points_posneg", "points_ignored", "box", "points_box", "mask", "points_mask", "two_boxes", "none"]
@@ -42,12 +40,6 @@ def load_golden(shared) -> Golden:
 @pytest.fixture(scope="module")
 def network(golden):
     return fill(networks.create("sam-med2d", golden.meta["config"]))
-
-
-def best(masks: torch.Tensor, iou: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mask that the official predictor returns for one prompt set."""
-    index = iou[0].argmax()
-    return masks[0, index][None], iou[0, index][None]
 
 
 def test_keys_are_the_official_ones(golden, network):
@@ -128,66 +120,3 @@ def test_sam_file_is_resized_as_by_the_official_loader(load_golden):
     key = "image_encoder.pos_embed"
     assert max_difference(given.tensors[key], load_golden.tensor(f"out.load.{key}")) < 1e-7
     assert checked == 12
-
-
-@pytest.mark.full
-class TestVitB:
-    """`sam_med2d_vit_b`: the published size on a grey slice."""
-
-    @pytest.fixture(scope="class")
-    def golden(self, shared):
-        return Golden(shared / "goldens" / "sam_med2d_vit_b.npz")
-
-    @pytest.fixture(scope="class")
-    def network(self):
-        return fill(networks.create("sam-med2d"))
-
-    @pytest.fixture(scope="class")
-    def image(self, golden):
-        grey = golden["in.image_gray"]
-        rows, columns = ((np.arange(256) * (size / 256)).astype(int) for size in grey.shape)
-        pixels = torch.from_numpy(grey[rows][:, columns]).float()[:, :, None].expand(-1, -1, 3)
-        pixels = (pixels - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor([58.395, 57.12, 57.375])
-        return pixels.permute(2, 0, 1)[None]
-
-    @pytest.fixture(scope="class")
-    def stages(self, network, image):
-        return outputs(network.image_encoder, image, encoder_stages(network.image_encoder))
-
-    @pytest.fixture(scope="class", params=FORMS)
-    def used(self, request, network, image):
-        form = FORMS[request.param](network)
-        return form, encode_image(form, image)
-
-    def test_input(self, golden, image):
-        assert max_difference(strided(image, 1, 1, 4, 4), golden.tensor("out.pre.input_sub")) < 1e-6
-
-    @pytest.mark.parametrize("block", range(12))
-    def test_block(self, golden, stages, block):
-        ours = strided(stages[f"enc.block{block}"], 1, 4, 4, 16)
-        assert max_difference(ours, golden.tensor(f"out.enc.block{block}_sub")) < FULL
-
-    def test_embedding(self, golden, used):
-        stored = golden.tensor("out.image_embedding_sub")
-        assert max_difference(strided(used[1], 1, 4, 2, 2), stored) < FULL
-
-    @pytest.mark.parametrize("output", ["multi", "single"])
-    @pytest.mark.parametrize("case", USER_CASES)
-    def test_case(self, golden, used, case, output):
-        height, width = golden.meta["original_size"]
-        prompts = prompts_of_user(golden, case, (256 / width, 256 / height))
-        masks, iou = best(*decode(*used, prompts, output == "multi"))
-        stored = golden.tensor(f"out.{case}.low_res_{output}")
-        assert max_difference(strided(masks, 1, 2, 2), stored) < FULL
-        assert max_difference(iou, golden.tensor(f"out.{case}.iou_{output}")) < FULL
-
-    @pytest.mark.parametrize("form", FORMS)
-    def test_embedding_without_adapters(self, golden, network, image, form):
-        adapters = [block.Adapter for block in network.image_encoder.blocks]
-        networks.remove_adapters(network.image_encoder)
-        try:
-            embedding = encode_image(FORMS[form](network), image)
-        finally:
-            for block, adapter in zip(network.image_encoder.blocks, adapters, strict=True):
-                block.Adapter = adapter
-        assert max_difference(strided(embedding, 1, 4, 2, 2), golden.tensor("out.noadapter.image_embedding_sub")) < FULL

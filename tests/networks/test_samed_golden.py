@@ -13,19 +13,8 @@ from napari_sammed.networks.official_files import (
     plain_key,
     to_lora_file,
 )
-from tests.golden import Golden, ct_like, described_keys, golden_value, max_difference
-from tests.networks.forms import FORMS, FULL, TINY, encode_image, encoder_stages, outputs, strided
-
-
-def golden_file(listed) -> dict[str, torch.Tensor]:
-    """Tensors of a file whose keys and shapes are listed, by the fill rule."""
-    return {key: torch.from_numpy(golden_value(key, tuple(shape))) for key, shape, *_ in listed}
-
-
-def load_pair(network, base, lora):
-    """Load a SAM file and a LoRA file into the network; strict."""
-    network.load_state_dict(from_sam_file(base, network.state_dict()).tensors | from_lora_file(lora), strict=True)
-    return network.eval()
+from tests.golden import Golden, described_keys, golden_value, max_difference
+from tests.networks.forms import FORMS, TINY, encode_image, encoder_stages, golden_file, load_pair, outputs
 
 
 @pytest.fixture(scope="module")
@@ -149,54 +138,3 @@ def test_merging_keeps_the_numbers_and_can_be_undone(either, image):
     assert torch.equal(apart, undone)
     assert list(kept) == list(state)
     assert all(torch.equal(kept[key], state[key]) for key in state)
-
-
-@pytest.mark.full
-class TestVitB:
-    """`samed_vit_b`: the published size on a CT-like slice."""
-
-    @pytest.fixture(scope="class")
-    def golden(self, shared):
-        return Golden(shared / "goldens" / "samed_vit_b.npz")
-
-    @pytest.fixture(scope="class")
-    def network(self, golden):
-        pair = (golden_file(golden.meta[name]) for name in ("base_keys", "lora_file_keys"))
-        return load_pair(networks.create("samed"), *pair)
-
-    @pytest.fixture(scope="class")
-    def image(self, golden):
-        recipe = golden.meta["image_recipe"]
-        return torch.from_numpy(ct_like(recipe["H"], recipe["W"], recipe["seed"])).expand(1, 3, -1, -1)
-
-    @pytest.fixture(scope="class")
-    def stages(self, network, image):
-        return outputs(network.image_encoder, image, encoder_stages(network.image_encoder))
-
-    @pytest.mark.parametrize(
-        ("key", "steps"),
-        [
-            ("pos_embed", (1, 2, 2, 32)),
-            ("blocks.2.attn.rel_pos_h", (1, 4)),
-            ("blocks.11.attn.rel_pos_w", (1, 4)),
-        ],
-        ids=["pos_embed", "block2", "block11"],
-    )
-    def test_resized_table(self, golden, network, key, steps):
-        stored = golden.tensor(f"out.load.image_encoder.{key}_sub")
-        assert max_difference(strided(network.state_dict()[f"image_encoder.{key}"], *steps), stored) < 1e-6
-
-    @pytest.mark.parametrize("block", range(12))
-    def test_block(self, golden, stages, block):
-        ours = strided(stages[f"enc.block{block}"], 1, 4, 4, 16)
-        assert max_difference(ours, golden.tensor(f"out.enc.block{block}_sub")) < FULL
-
-    @pytest.mark.parametrize("form", FORMS)
-    def test_class_maps(self, golden, network, image, form):
-        used = FORMS[form](network)
-        embedding = encode_image(used, image)
-        assert max_difference(strided(embedding, 1, 4, 2, 2), golden.tensor("out.image_embedding_sub")) < FULL
-        with torch.inference_mode():
-            masks, iou = used(image)
-        assert max_difference(strided(masks, 1, 1, 4, 4), golden.tensor("out.low_res_sub")) < FULL
-        assert max_difference(iou, golden.tensor("out.iou")) < FULL
