@@ -169,7 +169,7 @@ class LocalBackend:
         def ahead(regions: Sequence[Box]) -> None:
             self.prefetch(image, model, regions, window)
 
-        engine = SliceEngine(volume.grid, loaded, self._inference, embed, ahead)
+        engine = SliceEngine(volume, loaded, self._inference, embed, ahead)
         if isinstance(known, Box):
             if progress is not None:
                 progress("looking for the best slice to begin on", 0.0)

@@ -1,9 +1,9 @@
 """An object walks through a stack: from slices where it is known to those beside them, both ways, with a box network.
 
-On every slice the box of the neighbour's mask is tried with several margins, and the answer is taken that overlaps the
-neighbour's mask best and looks best to the network itself. (The official code of LiteMedSAM takes one margin, 3
-samples; a leak or a loss then never heals.) The walk ends where the object does: nothing is found, the mask explodes
-or collapses, or the network loses confidence. Pure logic: encoding, threads and caches belong to the engine passed in.
+On every slice the box of the neighbour's mask is tried with several margins, and the answers are blended into one
+(`napari_sammed.backend.slice_step`). (The official code of LiteMedSAM takes one margin, 3 samples; a leak or a loss
+then never heals.) The walk ends where the object does: nothing is found, the mask explodes or collapses, or the network
+loses confidence. Pure logic: encoding, threads and caches belong to the engine passed in.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy import ndimage
 
+from napari_sammed.backend.appearance import Appearance
+from napari_sammed.backend.slice_step import Rules, blend, candidate_boxes, lost
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Grid
@@ -24,9 +25,6 @@ from napari_sammed.prompts import MaskPrompt
 
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Cancel, Progress
-
-
-_WIDEST = 0.25  # margin, share of the box's own side: a small vessel's box must not take in its neighbours
 
 _STARTS = (0.5, 0.375, 0.625, 0.25, 0.75)  # along a box, where a walk may begin
 
@@ -44,36 +42,13 @@ class Engine(Protocol):
         """Logits on the image grid, of shape ``region.shape``."""
         ...
 
+    def pixels(self, region: Box) -> np.ndarray:
+        """Grey values of a slice, of shape ``region.shape``."""
+        ...
+
     def ahead(self, regions: Sequence[Box]) -> None:
         """These slices come next; encode them when there is nothing better to do."""
         ...
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How a walk chooses its boxes, and when it ends.
-
-    Parameters
-    ----------
-    margins : tuple of float
-        What is added to each side of the box of the neighbour's mask, as shares of the slice's longest side.
-    least_overlap : float
-        Intersection over union with the neighbour's mask under which the object is lost.
-    explosion, collapse : float
-        Largest and smallest ratio of neighbouring areas.
-    least_confidence : float
-        Share of the best confidence so far (predicted IoU times stability) under which the object is lost.
-    lookahead : int
-        Slices to encode ahead.
-    """
-
-    margins: tuple[float, ...] = (1 / 256, 3 / 256, 5 / 256, 8 / 256)
-    least_overlap: float = 0.2
-    explosion: float = 2.0
-    collapse: float = 0.1
-    least_confidence: float = 0.5
-    near: float = 3.0
-    lookahead: int = 2
 
 
 @dataclass
@@ -137,9 +112,10 @@ def propagate(
         raise InputError(f"The limits from {within.low} to {within.high} lie outside the image.")
     walk = Walk(np.zeros(scope.shape, bool), scope)
     known = _place(anchors, axis, walk)
+    appearance = Appearance([_in_slice(engine, index, axis, scope, flat) for index, flat in known.items()])
     done, total = 0, scope.shape[axis] - len(known)
     for start, indices, free in _routes(sorted(known), scope, axis):
-        state = _State(known[start])
+        state = _State(known[start], appearance)
         for step, index in enumerate(indices):
             if cancel is not None and cancel.is_set():
                 raise Cancelled
@@ -191,9 +167,10 @@ def start(engine: Engine, box: Box, axis: int, cancel: Cancel | None = None) -> 
 
 @dataclass
 class _State:
-    """What the walk remembers of the last slice."""
+    """What the walk remembers of the last slice, and of the object."""
 
     mask: np.ndarray  # 2D, of the scope's shape without the axis
+    appearance: Appearance
     confidence: float | None = None  # the best so far
 
 
@@ -219,6 +196,14 @@ def _place(anchors: Sequence[MaskPrompt], axis: int, walk: Walk) -> dict[int, np
     return known
 
 
+def _in_slice(engine: Engine, index: int, axis: int, scope: Box, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values of a whole slice, and a flat mask of the scope in it."""
+    region = slice_of(engine.grid, axis, index)
+    mask = np.zeros(region.shape, bool)
+    mask[scope.intersect(region).shift([-lo for lo in region.low]).slices] = np.expand_dims(flat, axis)
+    return engine.pixels(region).squeeze(axis), mask.squeeze(axis)
+
+
 def _routes(known: list[int], scope: Box, axis: int) -> list[tuple[int, list[int], bool]]:
     """Anchor slice, slices to visit from it in order, and whether the walk may stop early there."""
     first, last = scope.low[axis], scope.high[axis] - 1
@@ -235,87 +220,16 @@ def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rule
     """Answer one slice and remember it; the reason to stop, or an empty string."""
     region = slice_of(engine.grid, axis, index)
     inside = walk.scope.intersect(region)
-    boxes = _boxes(state.mask, walk.scope, region, axis, engine.grid, rules.margins)
-    if inside != region:  # the limits are a box around the object: somewhere it reaches them
-        halfway = [np.add(a, b) // 2 for a, b in ((boxes[0].low, inside.low), (boxes[0].high, inside.high))]
-        boxes = list(dict.fromkeys([*boxes, Box(*map(tuple, halfway)), inside]))
-    answers = engine.decode(region, boxes)
-    loyalty = min(1.0, rules.near / engine.grid.spacing[axis])
-    best = None
-    for answer in answers:
-        values = engine.restore(answer)[inside.shift([-lo for lo in region.low]).slices].squeeze(axis)
-        found = _judge(values, state.mask, answer.score, loyalty)
-        if best is None or found.rank > best.rank:
-            best = found
-    reason = _lost(best, state, rules, surrounded=not free or inside != region)
+    part = inside.shift([-lo for lo in region.low]).slices
+    log_odds = state.appearance.log_odds(engine.pixels(region)[part].squeeze(axis))
+    boxes = candidate_boxes(state.mask, log_odds, walk.scope, region, axis, engine.grid, rules)
+    answers = [(engine.restore(answer)[part].squeeze(axis), answer.score) for answer in engine.decode(region, boxes)]
+    found = blend(answers, log_odds, state.mask, engine.grid.spacing[axis], rules)
+    reason = lost(found, state.mask, state.confidence, rules, surrounded=not free or inside != region)
     if reason:
         return reason
-    state.confidence = best.confidence if state.confidence is None else max(state.confidence, best.confidence)
-    state.mask = best.mask
-    walk.mask[inside.shift([-lo for lo in walk.scope.low]).slices] = np.expand_dims(best.mask, axis)
-    walk.scores[index] = best.confidence
-    return ""
-
-
-def _boxes(mask: np.ndarray, scope: Box, region: Box, axis: int, grid: Grid, margins: Sequence[float]) -> list[Box]:
-    """The tight box of a flat mask, on another slice, with several margins; without repeats."""
-    tight = Box.of_mask(np.expand_dims(mask, axis)).shift(scope.low)
-    longest = max(size * spacing for size, spacing in zip(region.shape, grid.spacing, strict=True))
-    boxes = []
-    for share in margins:
-        low, high = list(region.low), list(region.high)
-        for a in range(3):
-            if a != axis:
-                margin = round(min(share * longest / grid.spacing[a], _WIDEST * tight.shape[a]))
-                low[a] = max(tight.low[a] - margin, region.low[a])
-                high[a] = min(tight.high[a] + margin, region.high[a])
-        box = Box(tuple(low), tuple(high))
-        if box not in boxes:
-            boxes.append(box)
-    return boxes
-
-
-@dataclass(frozen=True)
-class _Found:
-    mask: np.ndarray
-    overlap: float
-    confidence: float
-    rank: float
-
-
-def _judge(values: np.ndarray, neighbour: np.ndarray, score: float, loyalty: float) -> _Found:
-    """What an answer is worth beside the neighbouring slice's mask: overlap, predicted IoU and stability."""
-    mask = _touching(values > 0, neighbour)
-    overlap = float((mask & neighbour).sum() / max((mask | neighbour).sum(), 1))
-    stability = float((values > 1).sum() / max((values > -1).sum(), 1))
-    return _Found(mask, overlap, score * stability, loyalty * overlap + score + stability)
-
-
-def _touching(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
-    """The parts of a mask that overlap the neighbour's; all of it if none does."""
-    labels, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    kept = np.unique(labels[neighbour & mask])
-    return np.isin(labels, kept) if kept.size else mask
-
-
-def _lost(found: _Found, state: _State, rules: Rules, surrounded: bool) -> str:
-    """Why the walk should end here, or an empty string.
-
-    In a box around the object, and between two anchors, it goes on as long as there is a mask.
-    """
-    area, before = found.mask.sum(), state.mask.sum()
-    if area == 0:
-        return "nothing was found"
-    if surrounded:
-        return ""
-    if area > rules.explosion * before:
-        return "the mask exploded"
-    if area < rules.collapse * before:
-        return "the mask collapsed"
-    if found.overlap < rules.least_overlap:
-        return "the mask left its neighbour"
-    if state.confidence is not None and found.confidence < rules.least_confidence * state.confidence:
-        return "the network lost confidence"
+    state.confidence = found.confidence if state.confidence is None else max(state.confidence, found.confidence)
+    state.mask = found.mask
+    walk.mask[inside.shift([-lo for lo in walk.scope.low]).slices] = np.expand_dims(found.mask, axis)
+    walk.scores[index] = found.confidence
     return ""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_sammed.backend.inference import InferenceThread, Priority
-from napari_sammed.geometry import Box, Grid
+from napari_sammed.backend.slicing import grey
+from napari_sammed.geometry import Box
 from napari_sammed.models.base import BoxModel, Embedding, Logits
+from napari_sammed.volume import Volume
 
 
 class SliceEngine:
@@ -16,8 +18,7 @@ class SliceEngine:
 
     Parameters
     ----------
-    grid : Grid
-        Of the volume.
+    volume : Volume
     model : BoxModel
     inference : InferenceThread
     embed : callable
@@ -28,13 +29,14 @@ class SliceEngine:
 
     def __init__(
         self,
-        grid: Grid,
+        volume: Volume,
         model: BoxModel,
         inference: InferenceThread,
         embed: Callable[[Box], Embedding],
         ahead: Callable[[Sequence[Box]], None],
     ) -> None:
-        self.grid = grid
+        self.grid = volume.grid
+        self._volume = volume
         self.ahead = ahead
         self._model = model
         self._inference = inference
@@ -47,3 +49,7 @@ class SliceEngine:
     def restore(self, logits: Logits) -> np.ndarray:
         """Logits on the image grid."""
         return self._inference.run(lambda: self._model.restore(logits), Priority.STEP)
+
+    def pixels(self, region: Box) -> np.ndarray:
+        """Grey values of a slice; the mean of its channels where it has several."""
+        return grey(self._volume, region)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.planes import slice_to_look_at
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
+from napari_sammed.volume import Volume
 
 
 def extent_of(prompt: Prompt) -> Box:
@@ -17,6 +20,12 @@ def slice_of(grid: Grid, axis: int, index: int) -> Box:
     low, high = [0] * grid.ndim, list(grid.shape)
     low[axis], high[axis] = index, index + 1
     return Box(tuple(low), tuple(high))
+
+
+def grey(volume: Volume, region: Box) -> np.ndarray:
+    """Grey values of a part of an image, float32 of shape ``region.shape``; the mean of its channels if it has any."""
+    pixels = volume.array[region.slices].astype(np.float32)
+    return pixels.mean(-1) if pixels.ndim > region.ndim else pixels
 
 
 def slice_region(grid: Grid, prompt: Prompt, axis: int | None = None) -> Box:

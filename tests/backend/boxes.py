@@ -81,3 +81,6 @@ class Slices:
 
     def ahead(self, regions: Sequence[Box]) -> None:
         self.announced += regions
+
+    def pixels(self, region: Box) -> np.ndarray:
+        return self.array[region.slices].astype(np.float32)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_sammed.backend.propagation import propagate, start
-from napari_sammed.backend.slicing import slice_of
+from napari_sammed.backend.slicing import grey, slice_of
 from napari_sammed.evaluation.metrics import dice
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
@@ -50,6 +50,9 @@ class Slices:
 
     def restore(self, logits: Logits) -> np.ndarray:
         return self.model.restore(logits)
+
+    def pixels(self, region: Box) -> np.ndarray:
+        return grey(self.volume, region)
 
     def ahead(self, regions: Sequence[Box]) -> None:
         pass
