@@ -32,6 +32,12 @@ app.add_typer(models_app, name="models")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Weights = Annotated[Path | None, typer.Option(help="Weight file of your own for the model.", metavar="FILE")]
+Window = Annotated[
+    str | None,
+    typer.Option(help="soft-tissue, lung, bone, brain, percentiles, as-is, or level,width.", metavar="WINDOW"),
+]
+Frame = Annotated[int | None, typer.Option(help="Which frame of a file with several, from 0.")]
+Series = Annotated[str | None, typer.Option(help="Which DICOM series: its number or UID.")]
 Texts = list[str] | None
 
 
@@ -96,20 +102,22 @@ def _segment(
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="Coarse mask of the object, as a prompt.", metavar="FILE")] = None,
     ras: Annotated[bool, typer.Option("--ras", help="Points and boxes are millimetres in RAS.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="One object a box, with label values 1, 2, ...")] = False,
+    mask_index: Annotated[
+        int | None,
+        typer.Option(help="Which mask, where the prompt can be read in several ways; 0 is the best.", metavar="N"),
+    ] = None,
     propagate: Annotated[bool, typer.Option("--propagate", help="Go on through the stack, both ways.")] = False,
     axis: Annotated[str | None, typer.Option(help="For slices: the axis across them.", metavar="i|j|k")] = None,
-    window: Annotated[
-        str | None,
-        typer.Option(help="soft-tissue, lung, bone, brain, percentiles, as-is, or level,width.", metavar="WINDOW"),
-    ] = None,
-    frame: Annotated[int | None, typer.Option(help="Which frame of a file with several, from 0.")] = None,
-    series: Annotated[str | None, typer.Option(help="Which DICOM series: its number or UID.")] = None,
+    window: Window = None,
+    frame: Frame = None,
+    series: Series = None,
     session: Annotated[
         Path | None, typer.Option(help="Keep everything in this file; continues it if it is there.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Segment one object of an image from points, boxes or a coarse mask.
+    """Segment one object of an image, or one for each box, from points, boxes or a coarse mask.
 
     IJK is the 0-based voxel index in the file's own axis order, first axis fastest; a flat image takes column,row.
     """
@@ -127,6 +135,8 @@ def _segment(
             boxes=box or (),
             mask=mask,
             ras=ras,
+            each=each,
+            mask_index=mask_index,
             propagate=propagate,
             axis=axis,
             window=window,
@@ -136,6 +146,27 @@ def _segment(
             as_json=as_json,
         )
     )
+
+
+@app.command("auto")
+def _auto(
+    image: Annotated[Path, typer.Argument(help="As for `segment`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Label image to write.", metavar="LABELS")],
+    model: Annotated[str, typer.Option(help="A model that needs no prompts, see `models list`.")] = "samed",
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weight file of your own; for samed also the SAM file it adds to.", metavar="FILE"),
+    ] = None,
+    device: Device = "auto",
+    window: Window = None,
+    frame: Frame = None,
+    series: Series = None,
+    as_json: Json = False,
+) -> None:
+    """Give every voxel of an image a class, without prompts."""
+    from napari_sammed.commands.auto import Request, auto
+
+    auto(Request(image, output, model, tuple(weights or ()), device, window, frame, series, as_json))
 
 
 @app.command("replay")
@@ -148,7 +179,7 @@ def _replay(
     as_json: Json = False,
 ) -> None:
     """Ask everything in a session file again; gives the same masks with the same weights."""
-    from napari_sammed.commands.segment import replay_session
+    from napari_sammed.commands.replay import replay_session
 
     replay_session(session, output, image, device, weights, as_json)
 
@@ -206,11 +237,13 @@ def _models_pull(
 
 
 @models_app.command("verify")
-def _models_verify(name: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
-    """Check the weights of a model, or of all that are on this machine."""
+def _models_verify(
+    name: Annotated[str | None, typer.Argument()] = None, weights: Weights = None, as_json: Json = False
+) -> None:
+    """Check the weights of a model, or of all that are on this machine; with --weights, whether a file of yours fits."""
     from napari_sammed.commands.models import verify
 
-    verify(name, as_json)
+    verify(name, weights, as_json)
 
 
 @models_app.command("show")

@@ -6,8 +6,9 @@ Supported files, and how they are understood, are described in `napari_sammed.fo
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,7 +179,9 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
     return Volume(image.array, image.grid, name=name, modality=image.modality)
 
 
-def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> None:
+def write_mask(
+    mask: np.ndarray, grid: Grid, path: str | os.PathLike[str], names: Mapping[int, str] | None = None
+) -> None:
     """Write labels so that they lie on the image they belong to.
 
     The file appears whole or not at all.
@@ -192,6 +195,10 @@ def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> No
     path : path
         The name decides the format: .nii, .nii.gz, .nrrd, .mha, .tif; .png for flat images. Pictures (.tif, .png)
         keep no spacing.
+    names : mapping of int to str, optional
+        Names of labels. NRRD and MetaImage files take them in, under the keys of 3D Slicer's segmentations
+        (``Segment0_Name``, ``Segment0_LabelValue``); beside the other formats ``<file name>.json`` is written:
+        ``{"labels": {"1": "liver"}}``.
 
     Raises
     ------
@@ -208,7 +215,30 @@ def write_mask(mask: np.ndarray, grid: Grid, path: str | os.PathLike[str]) -> No
         raise InputError(f"Labels lie between 0 and 65535, not between {low} and {high}.")
     from napari_sammed.formats import itk
 
-    itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, Path(path))
+    path = Path(path)
+    inside = path.name.lower().endswith(itk.WITH_METADATA)
+    metadata = _segments(names) if names and inside else None
+    itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, path, metadata)
+    if names and not inside:
+        _write_names(names, path.with_name(f"{path.name}.json"))
+
+
+def _segments(names: Mapping[int, str]) -> dict[str, str]:
+    """Names of labels as 3D Slicer writes those of segmentations into NRRD files."""
+    fields: dict[str, str] = {}
+    for number, (label, name) in enumerate(names.items()):
+        start = f"Segment{number}_"
+        fields |= {f"{start}ID": f"Segment_{label}", f"{start}Name": name, f"{start}LabelValue": str(label)}
+        fields[f"{start}Layer"] = "0"
+    return fields
+
+
+def _write_names(names: Mapping[int, str], path: Path) -> None:
+    text = json.dumps({"labels": {str(label): name for label, name in names.items()}}, indent=2, ensure_ascii=False)
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_sammed import samples
-from napari_sammed.commands.segment import amount, check_folder, ended, local_backend
+from napari_sammed.commands.common import amount, check_folder, ended, local_backend
 from napari_sammed.commands.terminal import bar, download_bar, note, say, say_json, wait
 from napari_sammed.doctor import has_display
 from napari_sammed.errors import FetchError, InputError

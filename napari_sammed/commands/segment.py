@@ -1,32 +1,27 @@
-"""``napari-sammed segment`` and ``replay``: prompts and an image become a mask file."""
+"""``napari-sammed segment``: prompts and an image become a mask file."""
 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_sammed.backend.base import Prediction
-from napari_sammed.backend.local import LocalBackend
+from napari_sammed.actions import ObjectState
+from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.commands import coordinates
+from napari_sammed.commands.common import amount, check_output, ended, local_backend, parse_window
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
-from napari_sammed.history import History
-from napari_sammed.intensity import Window
-from napari_sammed.journal import read_journal
 from napari_sammed.models import registry
-from napari_sammed.prompts import MaskPrompt, Prompt
-from napari_sammed.records import refill, replay
+from napari_sammed.prompts import Box, MaskPrompt, Prompt
 from napari_sammed.session import AUTO, Session
-from napari_sammed.volume import Volume, read_volume, resample_labels, write_mask
+from napari_sammed.volume import Volume, read_volume, resample_labels
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,8 @@ class Request:
     boxes: Sequence[str] = ()
     mask: Path | None = None
     ras: bool = False
+    each: bool = False
+    mask_index: int | None = None
     propagate: bool = False
     axis: str | None = None
     window: str | None = None
@@ -54,9 +51,10 @@ class Request:
 
 @dataclass
 class _Tally:
-    """Answers to one object's prompts, added up."""
+    """Everything that was answered, added up; `chosen` are the objects before they were propagated."""
 
     answers: list[Prediction] = field(default_factory=list)
+    chosen: list[ObjectState] = field(default_factory=list)
 
     @property
     def reductions(self) -> list[str]:
@@ -67,7 +65,7 @@ class _Tally:
 
 
 def segment(request: Request) -> None:
-    """Segment one object, write its mask and say how large it is.
+    """Segment one object, or one for each box, write the mask and say how large it is.
 
     Raises
     ------
@@ -82,125 +80,50 @@ def segment(request: Request) -> None:
     model = _model(request, image, prompts)
     own = {} if request.weights is None else {registry.card(model).name: request.weights}
     source = {"path": str(request.image.absolute()), "frame": request.frame, "series": request.series}
-    tally = _Tally()
     with local_backend(request.device, own) as backend, bar() as progress:
         window = None if request.window is None else parse_window(request.window)
         session = Session(image, backend, journal=request.session, source=source, window=window)
         with ended(session):
             session.model = model
-            for (
-                prompt
-            ) in prompts:  # one after another, as if clicked: the answer does not depend on the machine's haste
-                tally.answers.append(wait(session.add(prompt, axis=axis, progress=progress)))
-            if request.propagate:
-                tally.answers.append(wait(session.propagate(axis=axis, progress=progress)))
-            labels = session.labels()
-            voxels = int(np.count_nonzero(labels == session.current))
+            tally = _answer(request, session, prompts, axis, progress)
+            labels, objects = session.labels(), session.objects
             session.save(request.output)
-    _report(request, image, voxels, tally, time.perf_counter() - start)
+    found = [_describe(objects[state.label], state, labels, image.grid) for state in tally.chosen]
+    _report(request, image.grid, found, tally, time.perf_counter() - start)
 
 
-def replay_session(
-    path: Path, output: Path, image: Path | None, device: str, weights: Path | None, as_json: bool
-) -> None:
-    """Ask everything in a session file again, write the labels, and say whether they equal the stored answers.
+def _answer(
+    request: Request, session: Session, prompts: Sequence[Prompt], axis: int | None, progress: Progress | None
+) -> _Tally:
+    """Have the session answer everything that was asked for."""
+    tally = _Tally()
+    if request.each:
+        first = max(session.objects, default=0)
+        tally.answers += wait(session.add_objects(prompts, axis=axis, progress=progress))
+        labels = [label for label in session.objects if label > first]
+    else:
+        for prompt in prompts:  # one after another, as if clicked: the answer does not depend on the machine's haste
+            tally.answers.append(wait(session.add(prompt, axis=axis, progress=progress)))
+        labels = [] if session.current is None else [session.current]
+    for label in labels:
+        session.select(label)
+        _choose(request, session)
+        tally.chosen.append(session.objects[label])
+        if request.propagate:
+            tally.answers.append(wait(session.propagate(axis=axis, progress=progress)))
+    return tally
 
-    Raises
-    ------
-    InputError
-    """
-    check_output(output)
-    header, entries = read_journal(path)
-    source = header.get("source") or {}
-    if image is None:
-        if not source.get("path"):
-            raise InputError(f"The session {path} does not say where its image is: name it with --image.")
-        image = Path(source["path"])
-    volume = read_volume(image, frame=source.get("frame"), series=source.get("series"))
-    used = dict.fromkeys(entry["model"] for entry in entries if entry.get("do") in ("prompt", "propagate"))
-    own = {} if weights is None else {name: weights for name in used if registry.card(name).weights is not None}
-    with local_backend(device, own) as backend, bar() as progress:
-        history = replay(path, volume, backend, progress=progress)
-    stored = History()
-    refill(stored, entries)
-    masks = {label: state.mask for label, state in history.objects.items()}
-    identical = masks == {label: state.mask for label, state in stored.objects.items()}
-    labels = history.labels(volume.grid.box)
-    write_mask(labels, volume.grid, output)
-    objects = [
-        {"label": state.label, "name": state.name, **amount(int((labels == state.label).sum()), volume.grid)}
-        for state in history.objects.values()
-    ]
-    if as_json:
-        say_json({"output": str(output), "identical": identical, "objects": objects})
+
+def _choose(request: Request, session: Session) -> None:
+    """Take the reading of the answer that ``--mask-index`` names."""
+    state = session.objects[session.current]
+    count = max(len(state.readings), 1)
+    if request.mask_index is None:
         return
-    for entry in objects:
-        say(f"{entry['label']} {entry['name']}: {entry['voxels']:,} voxels")
-    agree = "identical to the stored answers" if identical else "NOT identical to the stored answers"
-    say(f"{output}: {len(objects)} objects, {agree}")
-
-
-def check_output(path: Path) -> None:
-    """Refuse what cannot be written before, not after, minutes of computing."""
-    from napari_sammed.formats.itk import WRITABLE
-
-    if not path.name.lower().endswith(WRITABLE):
-        raise InputError(f"{path.name} has no format to write: choose one of {', '.join(WRITABLE)}.")
-    check_folder(path.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is absent or cannot be written to."""
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}.")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be written to: {error.strerror}.") from None
-
-
-def parse_window(text: str) -> Window:
-    """A preset's name, or ``level,width``."""
-    if "," not in text:
-        return Window.preset(text)
-    try:
-        level, width = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"The window {text!r} is neither level,width nor one of {', '.join(Window.presets())}."
-        ) from None
-    return Window.custom(level, width)
-
-
-def amount(voxels: int, grid: Grid) -> dict[str, Any]:
-    """How large so many voxels are: a volume in ml, or an area in mm² for flat images."""
-    size = voxels * grid.voxel_volume
-    if grid.ndim == 2:
-        return {"voxels": voxels, "volume_ml": None, "area_mm2": round(size, 3)}
-    return {"voxels": voxels, "volume_ml": round(size / 1000, 6)}
-
-
-@contextmanager
-def local_backend(device: str, weights: dict[str, Path]) -> Iterator[LocalBackend]:
-    """A backend on this machine that ends with the block."""
-    backend = LocalBackend(device, weights=weights)
-    try:
-        yield backend
-    finally:
-        backend.shutdown()
-
-
-@contextmanager
-def ended(session: Session) -> Iterator[None]:
-    """Close the session at the end, whatever it is; on Ctrl-C stop what is running first."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        session.cancel()
-        raise
-    finally:
-        session.close()
+    if not 0 <= request.mask_index < count:
+        gave = "one mask only, so it can be 0" if count == 1 else f"{count} masks, 0 (the best) to {count - 1}"
+        raise InputError(f"--mask-index {request.mask_index}: the model gave {gave}.")
+    session.choose(request.mask_index)
 
 
 def _model(request: Request, image: Volume, prompts: Sequence[Prompt]) -> str:
@@ -226,6 +149,8 @@ def _prompts(request: Request, image: Volume) -> list[Prompt]:
     prompts += [coordinates.point(text, grid, positive=False, ras=request.ras) for text in request.negatives]
     if not prompts and not request.propagate:
         raise InputError("There is nothing to do: give a --point, --negative, --box or --mask, or --propagate.")
+    if request.each and not (prompts and all(isinstance(prompt, Box) for prompt in prompts)):
+        raise InputError("--each makes one object of each box: give it boxes only, with --box.")
     return prompts
 
 
@@ -241,19 +166,36 @@ def _mask_prompt(path: Path, image: Volume) -> MaskPrompt:
     return MaskPrompt(array, (0,) * image.grid.ndim)
 
 
-def _report(request: Request, image: Volume, voxels: int, tally: _Tally, total: float) -> None:
+def _describe(state: ObjectState, chosen: ObjectState, labels: np.ndarray, grid: Grid) -> dict[str, Any]:
+    """One object for the report: how large it is, and how sure the model was of it and of its other readings."""
+    return {
+        "label": state.label,
+        "name": state.name,
+        **amount(int(np.count_nonzero(labels == state.label)), grid),
+        "score": _rounded(state.score),
+        "mask_index": chosen.reading,
+        "scores": [_rounded(score) for score in chosen.readings or (chosen.score,)],
+    }
+
+
+def _report(request: Request, grid: Grid, found: list[dict[str, Any]], tally: _Tally, total: float) -> None:
     last = tally.answers[-1] if tally.answers else None
-    score = last.score if last is not None and not math.isnan(last.score) else None
+    voxels = sum(entry["voxels"] for entry in found)
     seconds = {step: round(tally.seconds(step), 3) for step in ("load", "embed", "decode")}
+    first = found[0] if len(found) == 1 else {}
     result = {
         "output": str(request.output),
-        **amount(voxels, image.grid),
-        "score": None if score is None else round(score, 4),
+        **amount(voxels, grid),
+        "score": first.get("score"),
+        "mask_index": first.get("mask_index"),
+        "scores": first.get("scores"),
         "model": last.model if last is not None else None,
         "weights_sha256": last.weights_hash or None if last is not None else None,
         "reductions": tally.reductions,
         "seconds": {**seconds, "total": round(total, 3)},
     }
+    if request.each:
+        result["objects"] = found
     if voxels == 0:
         note("Note: nothing was found for these prompts; the mask is empty.")
     if request.as_json:
@@ -261,6 +203,20 @@ def _report(request: Request, image: Volume, voxels: int, tally: _Tally, total: 
         return
     for sentence in tally.reductions:
         note(f"Note: {sentence}")
-    size = f"{result['volume_ml']:.2f} ml" if image.grid.ndim == 3 else f"{result['area_mm2']:.0f} mm²"
-    scored = "" if score is None else f", score {score:.2f}"
-    say(f"{request.output}: {voxels:,} voxels, {size}{scored}, {result['model']}, {total:.1f} s")
+    if request.mask_index is None and len(result["scores"] or ()) > 1:
+        scores = ", ".join("?" if score is None else f"{score:.2f}" for score in result["scores"])
+        note(f"Note: there are {len(result['scores'])} readings (scores {scores}); --mask-index takes another one.")
+    if request.each:
+        for entry in found:
+            say(f"{entry['label']} {entry['name']}: {_size(entry, grid)}")
+    scored = "" if result["score"] is None else f", score {result['score']:.2f}"
+    say(f"{request.output}: {_size(result, grid)}{scored}, {result['model']}, {total:.1f} s")
+
+
+def _rounded(score: float) -> float | None:
+    return None if math.isnan(score) else round(score, 4)
+
+
+def _size(entry: dict[str, Any], grid: Grid) -> str:
+    size = f"{entry['volume_ml']:.2f} ml" if grid.ndim == 3 else f"{entry['area_mm2']:.0f} mm²"
+    return f"{entry['voxels']:,} voxels, {size}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".tif", ".tiff", ".png")
+WITH_METADATA = (".nrrd", ".mha")
 _SKEWABLE = (".nrrd", ".mha")
 
 
@@ -78,8 +80,10 @@ def to_itk(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def write(array: np.ndarray, grid: Grid, path: Path) -> None:
+def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write an array under another name, check it, and move it to its own, so that no half-written file is ever seen.
+
+    Metadata are kept by the formats of `WITH_METADATA` only.
 
     Raises
     ------
@@ -104,8 +108,11 @@ def write(array: np.ndarray, grid: Grid, path: Path) -> None:
         if not path.parent.is_dir():
             raise InputError(f"{path} cannot be written: there is no folder {path.parent}.")
         temporary.touch(exist_ok=False)  # says why a folder cannot be written to; ITK does not
+        image = to_itk(array, grid)
+        for key, value in (metadata or {}).items():
+            image.SetMetaData(key, value)
         with quiet():
-            sitk.WriteImage(to_itk(array, grid), str(temporary), useCompression=True)
+            sitk.WriteImage(image, str(temporary), useCompression=True)
         _check_written(temporary, array)
         os.replace(temporary, path)
     except OSError as error:

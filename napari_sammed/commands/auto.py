@@ -1,0 +1,102 @@
+"""``napari-sammed auto``: an image becomes a label image of classes, without prompts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sammed.backend.base import ClassMap
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.commands.common import amount, check_output, local_backend, parse_window
+from napari_sammed.commands.terminal import bar, note, say, say_json, wait
+from napari_sammed.geometry import Grid
+from napari_sammed.models import registry
+from napari_sammed.volume import Volume, read_volume, write_mask
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; the fields are its arguments and options."""
+
+    image: Path
+    output: Path
+    model: str = "samed"
+    weights: tuple[Path, ...] = ()
+    device: str = "auto"
+    window: str | None = None
+    frame: int | None = None
+    series: str | None = None
+    as_json: bool = False
+
+
+def auto(request: Request) -> None:
+    """Label an image, write the label image with the names of its classes, and say how much there is of each.
+
+    Raises
+    ------
+    InputError
+        For everything that the user can put right.
+    """
+    start = time.perf_counter()
+    check_output(request.output)
+    card = registry.card(request.model)
+    image = read_volume(request.image, frame=request.frame, series=request.series)
+    own = {card.name: request.weights} if request.weights else {}
+    with local_backend(request.device, own) as backend:
+        found = _label(request, card.name, image, backend)
+    names = dict(enumerate(found.classes, 1))
+    labels = np.zeros(image.grid.shape, np.uint8)
+    labels[found.box.slices] = found.labels
+    write_mask(labels, image.grid, request.output, names)
+    _report(request, found, image.grid, time.perf_counter() - start)
+
+
+def _label(request: Request, model: str, image: Volume, backend: LocalBackend) -> ClassMap:
+    """Beside this thread, so that Ctrl-C gets through; it then ends the work at the next slices."""
+    window = None if request.window is None else parse_window(request.window)
+    cancel = threading.Event()
+    opened = backend.open(image)
+    with ThreadPoolExecutor(1) as beside, bar() as progress:
+        try:
+            return wait(
+                beside.submit(backend.automatic, opened, model, window=window, cancel=cancel, progress=progress)
+            )
+        except KeyboardInterrupt:
+            cancel.set()
+            raise
+
+
+def _report(request: Request, found: ClassMap, grid: Grid, total: float) -> None:
+    classes: list[dict[str, Any]] = [
+        {"label": label, "name": name, **amount(voxels, grid)}
+        for label, (name, voxels) in enumerate(found.counts.items(), 1)
+    ]
+    if not any(entry["voxels"] for entry in classes):
+        note("Note: none of the classes was found; all labels are 0.")
+    if request.as_json:
+        seconds = {step: round(found.seconds.get(step, 0.0), 3) for step in ("load", "segment")}
+        say_json(
+            {
+                "output": str(request.output),
+                "model": found.model,
+                "weights_sha256": found.weights_hash or None,
+                "classes": classes,
+                "notes": list(found.notes),
+                "seconds": {**seconds, "total": round(total, 3)},
+            }
+        )
+        return
+    for sentence in found.notes:
+        note(f"Note: {sentence}")
+    unit, key = ("ml", "volume_ml") if grid.ndim == 3 else ("mm²", "area_mm2")
+    width = max(len("class"), *(len(entry["name"]) for entry in classes))
+    say(f"label  {'class':<{width}}  {'voxels':>12}  {unit:>10}")
+    for entry in classes:
+        say(f"{entry['label']:>5}  {entry['name']:<{width}}  {entry['voxels']:>12,}  {entry[key]:>10.2f}")
+    say(f"{request.output}: {len(classes)} classes, {found.model}, {total:.1f} s")

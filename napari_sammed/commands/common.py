@@ -1,0 +1,79 @@
+"""What the commands that work on images share: checks before the work, a backend, sizes for people."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_sammed.backend.loading import Files
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.errors import InputError
+from napari_sammed.geometry import Grid
+from napari_sammed.intensity import Window
+from napari_sammed.session import Session
+
+
+def check_output(path: Path) -> None:
+    """Refuse what cannot be written before, not after, minutes of computing."""
+    from napari_sammed.formats.itk import WRITABLE
+
+    if not path.name.lower().endswith(WRITABLE):
+        raise InputError(f"{path.name} has no format to write: choose one of {', '.join(WRITABLE)}.")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is absent or cannot be written to."""
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be written to: {error.strerror}.") from None
+
+
+def parse_window(text: str) -> Window:
+    """A preset's name, or ``level,width``."""
+    if "," not in text:
+        return Window.preset(text)
+    try:
+        level, width = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"The window {text!r} is neither level,width nor one of {', '.join(Window.presets())}."
+        ) from None
+    return Window.custom(level, width)
+
+
+def amount(voxels: int, grid: Grid) -> dict[str, Any]:
+    """How large so many voxels are: a volume in ml, or an area in mm² for flat images."""
+    size = voxels * grid.voxel_volume
+    if grid.ndim == 2:
+        return {"voxels": voxels, "volume_ml": None, "area_mm2": round(size, 3)}
+    return {"voxels": voxels, "volume_ml": round(size / 1000, 6)}
+
+
+@contextmanager
+def local_backend(device: str, weights: Mapping[str, Files]) -> Iterator[LocalBackend]:
+    """A backend on this machine that ends with the block."""
+    backend = LocalBackend(device, weights=weights)
+    try:
+        yield backend
+    finally:
+        backend.shutdown()
+
+
+@contextmanager
+def ended(session: Session) -> Iterator[None]:
+    """Close the session at the end, whatever it is; on Ctrl-C stop what is running first."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.cancel()
+        raise
+    finally:
+        session.close()
