@@ -6,10 +6,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from napari_sammed.commands.terminal import download_bar, say, say_json
+from napari_sammed.commands.terminal import download_bar, note, say, say_json
 from napari_sammed.errors import WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
+from napari_sammed.models.base import ModelCard
 from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import how_to_get, weight_file
@@ -109,12 +110,16 @@ def path(name: str) -> None:
     say(str(found))
 
 
-def verify(name: str | None, as_json: bool) -> None:
-    """Check the weights of one model, or of all that are on this machine."""
+def verify(name: str | None, weights: Path | None, as_json: bool) -> None:
+    """Check the weights of one model, or of all that are on this machine; a file of the user's own, whether it fits."""
+    if name is None and weights is not None:
+        raise WeightsError(f"say which model {weights} is for: napari-sammed models verify NAME --weights FILE")
     if name is not None:
         card = registry.card(name)
-        checked = [store.verify(card)]
+        checked = [store.verify(card, weights)]
         names = [name]
+        if weights is not None:
+            _try(card, checked[0].path)
     else:
         names = [row.name for row in registry.rows() if row.path is not None]
         checked = [store.verify(registry.card(each)) for each in names]
@@ -132,6 +137,14 @@ def verify(name: str | None, as_json: bool) -> None:
         say(f"{each}: {_judgement(each, found)}, sha256 {found.sha256}, {found.path}")
     if not names:
         say("There are no weights on this machine yet.")
+
+
+def _try(card: ModelCard, path: Path) -> None:
+    """Load weights into their network, and tell what was done to make them fit."""
+    from napari_sammed.models.assembly import assemble
+
+    for sentence in assemble(card, path).notes:
+        note(f"Note: {sentence}")
 
 
 def _judgement(name: str, found: store.Verified) -> str:

@@ -132,7 +132,7 @@ def _samed(shapes: Shapes) -> Identity | None:
 def _samed_network(shapes: Shapes) -> Identity | None:
     if not any(key.endswith(".attn.qkv.linear_a_q.weight") for key in shapes):
         return None
-    return Identity("SAMed as its network is built", remark="Save it with the official script's save_lora_parameters.")
+    return Identity("SAMed as its network is built", remark="Save its LoRA file as the official training script does.")
 
 
 def _segvol(shapes: Shapes) -> Identity | None:

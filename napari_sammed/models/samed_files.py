@@ -15,7 +15,7 @@ from napari_sammed.errors import WeightsError
 from napari_sammed.models import fingerprint
 from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
 from napari_sammed.models.class_names import class_names
-from napari_sammed.models.fitting import Plan, build, check_fit, refuse, shapes_of, stand_ins
+from napari_sammed.models.fitting import Plan, build, refuse, shapes_of, stand_ins
 from napari_sammed.networks.official_files import from_lora_file, from_sam_file
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def plan_samed(card: ModelCard, lora: Checkpoint, find_base: FindBase, config: M
     wanted = network.state_dict()
     _check_base(base, wanted, lora, base_card)
     fitted = from_sam_file(stand_ins(base.shapes), wanted).tensors | from_lora_file(stand_ins(lora.shapes))
-    check_fit(shapes_of(fitted), shapes_of(wanted), lora.path, card)
+    difference = fingerprint.difference(shapes_of(fitted), shapes_of(wanted))
+    if difference is not None:
+        raise WeightsError(f"{lora.path} and {base.path} do not make a whole {card.title}: {difference}")
     return Plan(
         network,
         lambda: from_sam_file(base.read(), wanted).tensors | from_lora_file(lora.read()),
