@@ -112,21 +112,39 @@ class TestGolden:
         assert close(expit(restored), golden[f"out.box{case}.prob"][0, 0], 1e-6)
         assert np.array_equal(restored > 0, golden[f"out.box{case}.seg"].astype(bool))
 
-    @pytest.mark.full
-    def test_medsam_vit_b(self, shared):
-        file = Golden(shared / "goldens" / "medsam_vit_b.npz")
-        model = MedSAM(fill(networks.create("medsam")))
-        image = Volume.from_array(file["in.image_gray"])
-        assert np.array_equal(stretch(image.array, (1024, 1024))[::8, ::8], file["out.pre.resized_uint8_sub"])
-        embedding = model.embed(image, model.plan(image.grid, Prompts(), None), AS_IS)
-        assert close(embedding.features.numpy()[:, ::4, ::4, ::4], file["out.image_embedding_sub"], FULL)
-        for case, answer in enumerate(model.decode_boxes(embedding, boxes(file))):
-            assert close(answer.values[::4, ::4], file[f"out.box{case}.low_res_sub"][0, 0], FULL)
-            restored = model.restore(answer)
-            assert close(expit(restored)[::8, ::8], file[f"out.box{case}.prob_sub"][0, 0], FULL)
-            expected = np.unpackbits(file[f"out.box{case}.seg_packed"], count=restored.size).astype(bool)
-            differs = (restored > 0) != expected.reshape(restored.shape)
-            assert np.abs(restored[differs]).max(initial=0) < 1e-5  # on the fence
+
+@pytest.fixture(scope="module")
+def vit_b(shared) -> Golden:
+    return Golden(shared / "goldens" / "medsam_vit_b.npz")
+
+
+@pytest.fixture(scope="module")
+def large() -> MedSAM:
+    return MedSAM(fill(networks.create("medsam")))
+
+
+@pytest.fixture(scope="module")
+def large_embedding(large, vit_b):
+    image = Volume.from_array(vit_b["in.image_gray"])
+    return large.embed(image, large.plan(image.grid, Prompts(), None), AS_IS)
+
+
+@pytest.mark.full
+class TestFullSize:
+    def test_medsam_vit_b_embedding(self, vit_b, large_embedding):
+        stretched = stretch(vit_b["in.image_gray"], (1024, 1024))
+        assert np.array_equal(stretched[::8, ::8], vit_b["out.pre.resized_uint8_sub"])
+        assert close(large_embedding.features.numpy()[:, ::4, ::4, ::4], vit_b["out.image_embedding_sub"], FULL)
+
+    @pytest.mark.parametrize("case", [0, 1], ids=["box0", "box1"])
+    def test_medsam_vit_b(self, vit_b, large, large_embedding, case):
+        answer = large.decode(large_embedding, Prompts((boxes(vit_b)[case],)), None)
+        assert close(answer.values[::4, ::4], vit_b[f"out.box{case}.low_res_sub"][0, 0], FULL)
+        restored = large.restore(answer)
+        assert close(expit(restored)[::8, ::8], vit_b[f"out.box{case}.prob_sub"][0, 0], FULL)
+        expected = np.unpackbits(vit_b[f"out.box{case}.seg_packed"], count=restored.size).astype(bool)
+        differs = (restored > 0) != expected.reshape(restored.shape)
+        assert np.abs(restored[differs]).max(initial=0) < 1e-5  # on the fence
 
 
 class TestBoxes:

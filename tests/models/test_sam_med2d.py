@@ -142,30 +142,56 @@ class TestGolden:
         if golden[f"out.{case}.pad"][0] >= 0:
             assert frame.offset == tuple(golden[f"out.{case}.pad"])
 
-    @pytest.mark.full
-    def test_sam_med2d_vit_b(self, shared):
-        file = Golden(shared / "goldens" / "sam_med2d_vit_b.npz")
-        model = SAMMed2D(fill(networks.create("sam-med2d")))
-        embedding = encoded(model, Volume.from_array(file["in.image_gray"]))
-        assert close(embedding.features.numpy()[:, ::4, ::2, ::2], file["out.image_embedding_sub"], FULL)
-        for case in PRED:
-            asked = scaled(file, case, model, embedding)
-            for readings in ("multi", "single"):
-                masks, iou = model.answer(embedding, **asked, multimask=readings == "multi")
-                best = iou[0].argmax()
-                assert close(masks[0, best, ::2, ::2], file[f"out.{case}.low_res_{readings}"][0], FULL), case
-                restored = model.restore(Logits(masks[0, best], embedding.region))
-                assert close(restored[::8, ::8], file[f"out.{case}.masks_{readings}"][0], FULL), case
-        first = model.decode(embedding, Prompts(tuple(clicks(file, "pred_point"))), None)
-        answer = model.decode(embedding, Prompts(tuple(clicks(file, "pred_posneg"))), first)
-        assert close(model.restore(answer)[::8, ::8], file["out.pred_refine.masks"][0], FULL)
 
-    @pytest.mark.full
-    def test_sam_med2d_vit_b_without_adapters(self, shared):
-        file = Golden(shared / "goldens" / "sam_med2d_vit_b.npz")
+@pytest.fixture(scope="module")
+def vit_b(shared) -> Golden:
+    return Golden(shared / "goldens" / "sam_med2d_vit_b.npz")
+
+
+@pytest.fixture(scope="module")
+def large() -> SAMMed2D:
+    return SAMMed2D(fill(networks.create("sam-med2d")))
+
+
+@pytest.fixture(scope="module")
+def large_embedding(large, vit_b) -> Embedding:
+    return encoded(large, Volume.from_array(vit_b["in.image_gray"]))
+
+
+@pytest.mark.full
+class TestFullSize:
+    def test_sam_med2d_vit_b_embedding(self, vit_b, large_embedding):
+        assert close(large_embedding.features.numpy()[:, ::4, ::2, ::2], vit_b["out.image_embedding_sub"], FULL)
+
+    @pytest.mark.parametrize("case", PRED)
+    @pytest.mark.parametrize("readings", ["multi", "single"])
+    def test_sam_med2d_vit_b(self, vit_b, large, large_embedding, case, readings):
+        asked = scaled(vit_b, case, large, large_embedding)
+        masks, iou = large.answer(large_embedding, **asked, multimask=readings == "multi")
+        best = iou[0].argmax()
+        assert close(masks[0, best, ::2, ::2], vit_b[f"out.{case}.low_res_{readings}"][0], FULL)
+        assert iou[0, best] == pytest.approx(vit_b[f"out.{case}.iou_{readings}"].item(), abs=FULL)
+        restored = large.restore(Logits(masks[0, best], large_embedding.region))
+        assert close(restored[::8, ::8], vit_b[f"out.{case}.masks_{readings}"][0], FULL)
+
+    def test_sam_med2d_vit_b_pred_refine(self, vit_b, large, large_embedding):
+        first = large.decode(large_embedding, Prompts(tuple(clicks(vit_b, "pred_point"))), None)
+        answer = large.decode(large_embedding, Prompts(tuple(clicks(vit_b, "pred_posneg"))), first)
+        assert close(large.restore(answer)[::8, ::8], vit_b["out.pred_refine.masks"][0], FULL)
+        assert answer.score == pytest.approx(vit_b["out.pred_refine.iou"].item(), abs=FULL)
+
+    def test_sam_med2d_vit_b_pred_two_boxes(self, vit_b, large, large_embedding):
+        corners = vit_b["in.pred_two_boxes.boxes"].reshape(-1, 2)[:, ::-1]
+        corners = large.frame(large_embedding.region).points(corners).reshape(-1, 4)
+        masks, iou = large.answer(large_embedding, boxes=corners, multimask=True)
+        for box, best in enumerate(iou.argmax(axis=1)):
+            restored = large.restore(Logits(masks[box, best], large_embedding.region))
+            assert close(restored[::8, ::8], vit_b["out.pred_two_boxes.masks"][box, 0], FULL)
+
+    def test_sam_med2d_vit_b_noadapter(self, vit_b):
         model = SAMMed2D(fill(networks.create("sam-med2d", {"adapter": False})))
-        features = encoded(model, Volume.from_array(file["in.image_gray"])).features
-        assert close(features.numpy()[:, ::4, ::2, ::2], file["out.noadapter.image_embedding_sub"], FULL)
+        features = encoded(model, Volume.from_array(vit_b["in.image_gray"])).features
+        assert close(features.numpy()[:, ::4, ::2, ::2], vit_b["out.noadapter.image_embedding_sub"], FULL)
 
 
 class TestPrompts:
