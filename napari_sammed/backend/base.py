@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
 
@@ -257,8 +258,14 @@ class Backend(Protocol):
         """
         ...
 
-    def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> None:
-        """A hint that these slices or parts may be asked about soon; returns at once."""
+    def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
+        """A hint that these slices or parts may be asked about soon; returns at once.
+
+        Returns
+        -------
+        list of Future
+            Done when the parts are ready; cancel them to take the hint back, as long as they wait.
+        """
         ...
 
     def close(self, image: ImageId) -> None:

@@ -38,6 +38,11 @@ class Models:
         """A model if it is loaded."""
         return self._loaded.get(name)
 
+    def use(self, name: str, files: Files) -> None:
+        """Load a model from the user's own weight files when it is next needed."""
+        self._weights[name] = files
+        self._loaded.pop(name, None)
+
     def card(self, name: str) -> ModelCard:
         """What is known of a model; InputError if there is none of this name."""
         return self._loaded[name].card if name in self._loaded else registry.card(name)

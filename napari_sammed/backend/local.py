@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 from napari_sammed.backend import pieces, propagation, reductions
@@ -83,6 +84,10 @@ class LocalBackend:
     def card(self, model: str) -> ModelCard:
         """See `Backend.card`."""
         return self._models.card(model)
+
+    def use_weights(self, model: str, files: Files) -> None:
+        """Take a model's weights from the user's own files from now on."""
+        self._inference.submit(lambda: self._models.use(model, files), Priority.CLICK)
 
     def load(self, model: str, *, cancel: Cancel | None = None, progress: Progress | None = None) -> PromptableModel:
         """The running model of a registry name, loaded (and its weights fetched) on first use."""
@@ -261,12 +266,14 @@ class LocalBackend:
 
         return self._inference.run(work, Priority.STEP, cancel)
 
-    def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> None:
+    def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""
         size = batch_of(self._models[model])
-        for start in range(0, len(regions), size):
-            part = regions[start : start + size]
+        parts = [regions[start : start + size] for start in range(0, len(regions), size)]
+        return [
             self._inference.submit(lambda part=part: self._ahead(image, model, part, window), Priority.AHEAD)
+            for part in parts
+        ]
 
     # ---- on the inference thread ----------------------------------------------------------------------------------
 
