@@ -31,6 +31,9 @@ app.add_typer(models_app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="auto, float32, bfloat16 or float16; auto takes what the device is fastest in.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Weight file of your own for the model.", metavar="FILE")]
 Window = Annotated[
     str | None,
@@ -94,6 +97,7 @@ def _segment(
     model: Annotated[str, typer.Option(help="See `models list`; auto chooses by image and prompt.")] = "auto",
     weights: Weights = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     point: Annotated[Texts, typer.Option(help="Voxel in the object; may be repeated.", metavar="I,J,K")] = None,
     negative: Annotated[Texts, typer.Option(help="Voxel outside of the object.", metavar="I,J,K")] = None,
     box: Annotated[
@@ -130,6 +134,7 @@ def _segment(
             model=model,
             weights=weights,
             device=device,
+            precision=precision,
             points=point or (),
             negatives=negative or (),
             boxes=box or (),
@@ -158,6 +163,7 @@ def _auto(
         typer.Option(help="Weight file of your own; for samed also the SAM file it adds to.", metavar="FILE"),
     ] = None,
     device: Device = "auto",
+    precision: Precision = "auto",
     window: Window = None,
     frame: Frame = None,
     series: Series = None,
@@ -166,7 +172,7 @@ def _auto(
     """Give every voxel of an image a class, without prompts."""
     from napari_sammed.commands.auto import Request, auto
 
-    auto(Request(image, output, model, tuple(weights or ()), device, window, frame, series, as_json))
+    auto(Request(image, output, model, tuple(weights or ()), device, precision, window, frame, series, as_json))
 
 
 @app.command("replay")
@@ -240,7 +246,7 @@ def _models_pull(
 def _models_verify(
     name: Annotated[str | None, typer.Argument()] = None, weights: Weights = None, as_json: Json = False
 ) -> None:
-    """Check the weights of a model, or of all that are on this machine; with --weights, whether a file of yours fits."""
+    """Check the weights of a model, or of all that are on this machine; with --weights, whether your file fits."""
     from napari_sammed.commands.models import verify
 
     verify(name, weights, as_json)

@@ -28,7 +28,7 @@ BOXES = ("--box", "2,5,10,24,35,11", "--box", "26,5,10,50,35,11")
 def folder(tmp_path, monkeypatch):
     """With an image in it, where models are tiny and nothing is cached."""
 
-    def load(name, weights=None, device="cpu", progress=None, cancel=None):
+    def load(name, weights=None, device="cpu", progress=None, cancel=None, precision="float32"):
         if name in TINY:
             return tiny_model(name)
         if name == "samed":
@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch):
             )
             model.notes = ("It is tiny.",)
             return model
-        return real(name, weights, device, progress, cancel)
+        return real(name, weights, device, progress, cancel, precision)
 
     real = registry.load
     monkeypatch.setattr(registry, "load", load)
@@ -185,6 +185,7 @@ def test_auto_as_json(run, folder):
         (("--model", "sammed"), "did you mean samed?"),
         (("--window", "liver"), "liver"),
         (("--device", "tpu"), "no device 'tpu'"),
+        (("--precision", "int4"), "no precision 'int4'"),
         (("--frame", "7"), "frame"),
     ],
 )

@@ -23,14 +23,17 @@ class Models:
     ----------
     device : str
         "auto", "cpu", "cuda" or "mps".
+    precision : str
+        "auto", "float32", "bfloat16" or "float16".
     weights : mapping of str to Path or sequence of Path
         Weight files of the user's own, by model name.
     loaded : mapping of str to model
         Models that are loaded already; they go before the registry's.
     """
 
-    def __init__(self, device: str, weights: Mapping[str, Files], loaded: Mapping[str, Model]) -> None:
+    def __init__(self, device: str, precision: str, weights: Mapping[str, Files], loaded: Mapping[str, Model]) -> None:
         self._device = device
+        self._precision = precision
         self._weights = dict(weights)
         self._loaded: dict[str, Model] = dict(loaded)
 
@@ -78,17 +81,18 @@ class Models:
                 if progress is not None:
                     progress(f"fetching the weights of {name}", done / max(total, 1))
 
-            device = self._torch_device(name)
-            self._loaded[name] = registry.load(name, self._weights.get(name), device, fetched, cancel)
+            device, precision = self._device_and_precision(name)
+            self._loaded[name] = registry.load(name, self._weights.get(name), device, fetched, cancel, precision)
         return self._loaded[name]
 
-    def _torch_device(self, name: str) -> str:
-        """The torch device for a model; models without weights need none, and so no torch."""
+    def _device_and_precision(self, name: str) -> tuple[str, str]:
+        """By torch's names; models without weights need none, and so no torch."""
         if registry.card(name).weights is None:
-            return "cpu"
-        from napari_sammed.backend.devices import choose
+            return "cpu", "float32"
+        from napari_sammed.backend.devices import choose, choose_precision
 
-        return choose(self._device)
+        device = choose(self._device)
+        return device, choose_precision(self._precision, device)
 
 
 def notes_of(model: Model) -> tuple[str, ...]:

@@ -34,6 +34,9 @@ class LocalBackend:
     ----------
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
+    precision : str
+        In what image encoders multiply matrices: "float32", "bfloat16", "float16", or "auto" for what the device is
+        fastest in.
     weights : mapping of str to Path or sequence of Path, optional
         Weight files of the user's own, by model name; several where a model's weights come in several files.
     cache_bytes : int
@@ -46,12 +49,13 @@ class LocalBackend:
         self,
         device: str = "auto",
         *,
+        precision: str = "auto",
         weights: Mapping[str, Files] | None = None,
         cache_bytes: int = CACHE_BYTES,
         models: Mapping[str, Model] | None = None,
     ) -> None:
         self.device = device
-        self._models = Models(device, weights or {}, models or {})
+        self._models = Models(device, precision, weights or {}, models or {})
         self._images: dict[ImageId, Volume] = {}
         self._users: dict[ImageId, int] = {}
         self._embeddings = Embeddings(cache_bytes)

@@ -29,6 +29,7 @@ class Request:
     model: str = "samed"
     weights: tuple[Path, ...] = ()
     device: str = "auto"
+    precision: str = "auto"
     window: str | None = None
     frame: int | None = None
     series: str | None = None
@@ -48,7 +49,7 @@ def auto(request: Request) -> None:
     card = registry.card(request.model)
     image = read_volume(request.image, frame=request.frame, series=request.series)
     own = {card.name: request.weights} if request.weights else {}
-    with local_backend(request.device, own) as backend:
+    with local_backend(request.device, own, request.precision) as backend:
         found = _label(request, card.name, image, backend)
     names = dict(enumerate(found.classes, 1))
     labels = np.zeros(image.grid.shape, np.uint8)

@@ -58,9 +58,9 @@ def amount(voxels: int, grid: Grid) -> dict[str, Any]:
 
 
 @contextmanager
-def local_backend(device: str, weights: Mapping[str, Files]) -> Iterator[LocalBackend]:
+def local_backend(device: str, weights: Mapping[str, Files], precision: str = "auto") -> Iterator[LocalBackend]:
     """A backend on this machine that ends with the block."""
-    backend = LocalBackend(device, weights=weights)
+    backend = LocalBackend(device, precision=precision, weights=weights)
     try:
         yield backend
     finally:

@@ -33,6 +33,7 @@ class Request:
     model: str = AUTO
     weights: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     points: Sequence[str] = ()
     negatives: Sequence[str] = ()
     boxes: Sequence[str] = ()
@@ -80,7 +81,7 @@ def segment(request: Request) -> None:
     model = _model(request, image, prompts)
     own = {} if request.weights is None else {registry.card(model).name: request.weights}
     source = {"path": str(request.image.absolute()), "frame": request.frame, "series": request.series}
-    with local_backend(request.device, own) as backend, bar() as progress:
+    with local_backend(request.device, own, request.precision) as backend, bar() as progress:
         window = None if request.window is None else parse_window(request.window)
         session = Session(image, backend, journal=request.session, source=source, window=window)
         with ended(session):

@@ -38,10 +38,19 @@ class MedSAM(PlanarModel):
     weights_hash : str
         sha256 of the weights.
     device : torch.device or str
+    dtype : torch.dtype
+        As of `PlanarModel`.
     """
 
-    def __init__(self, network: PromptableNetwork, weights_hash: str = "", device: torch.device | str = "cpu") -> None:
-        super().__init__("medsam", network, weights_hash, device)
+    def __init__(
+        self,
+        network: PromptableNetwork,
+        weights_hash: str = "",
+        device: torch.device | str = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__("medsam", network, weights_hash, device, dtype)
 
     def sampled(self, plane: Plane, whole: bool) -> tuple[int, int]:
         """The whole frame."""

@@ -44,7 +44,12 @@ class PlanarModel(ABC):
     weights_hash : str
         sha256 of the weights.
     device : torch.device or str
+    dtype : torch.dtype
+        In which the image encoder multiplies matrices, see `napari_sammed.networks.optimized`.
     """
+
+    has_half_precision = True
+    """Whether `dtype` is an argument."""
 
     last_corner: int = 1
     """The second corner of a box is its last pixel (1), or one past it (0), as in the network's training."""
@@ -53,12 +58,17 @@ class PlanarModel(ABC):
     """Whether the best of three readings is the answer to every prompt, boxes included."""
 
     def __init__(
-        self, name: str, network: PromptableNetwork, weights_hash: str = "", device: torch.device | str = "cpu"
+        self,
+        name: str,
+        network: PromptableNetwork,
+        weights_hash: str = "",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.card = registry.card(name)
         self.weights_hash = weights_hash
         self.device = torch.device(device)
-        self.network = optimized(network.to(self.device).eval())
+        self.network = optimized(network.to(self.device).eval(), dtype)
         self.side = self.network.prompt_encoder.input_size[0]
 
     @abstractmethod

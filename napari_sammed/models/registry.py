@@ -102,6 +102,7 @@ def load(
     device: str = "cpu",
     progress: Progress | None = None,
     cancel: Event | None = None,
+    precision: str = "float32",
 ) -> PromptableModel | AutomaticModel:
     """Get a model running; its weights are fetched if they are not on this machine.
 
@@ -121,6 +122,8 @@ def load(
         As torch names it; models without a network ignore it.
     progress, cancel
         For the download, see `napari_sammed.models.weights.pull`.
+    precision : str
+        Name of the torch dtype in which image encoders multiply matrices; models without a half precision ignore it.
 
     Raises
     ------
@@ -142,7 +145,13 @@ def load(
     from napari_sammed.models.assembly import assemble
 
     parts = assemble(chosen, path, partial(store.obtain_base, weights=base, progress=progress, cancel=cancel))
-    model = _implementation(chosen)(parts.network, parts.sha256, device, **parts.options)
+    implementation = _implementation(chosen)
+    options = {**parts.options}
+    if getattr(implementation, "has_half_precision", False):
+        import torch
+
+        options["dtype"] = getattr(torch, precision)
+    model = implementation(parts.network, parts.sha256, device, **options)
     model.notes = parts.notes
     return cast("PromptableModel | AutomaticModel", model)
 

@@ -43,13 +43,22 @@ class SAM(RefiningModel):
     weights_hash : str
         sha256 of the weights.
     device : torch.device or str
+    dtype : torch.dtype
+        As of `PlanarModel`.
     """
 
     box_with_mask = True
 
-    def __init__(self, network: PromptableNetwork, weights_hash: str = "", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        network: PromptableNetwork,
+        weights_hash: str = "",
+        device: torch.device | str = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         width = network.image_encoder.patch_embed.proj.out_channels
-        super().__init__(_NAMES.get(width, "sam-vit-b"), network, weights_hash, device)
+        super().__init__(_NAMES.get(width, "sam-vit-b"), network, weights_hash, device, dtype)
 
     def sampled(self, plane: Plane, whole: bool) -> tuple[int, int]:
         """The longest side fills the frame."""

@@ -40,6 +40,8 @@ class SAMMed2D(RefiningModel):
     as_trained : bool
         True: whole slices smaller than 256 x 256 lie in the middle of zeros, and colours are fed in reverse, as in
         training. False: every slice is stretched and colours are fed in order, as the official predictor does.
+    dtype : torch.dtype
+        As of `PlanarModel`.
 
     Notes
     -----
@@ -58,8 +60,9 @@ class SAMMed2D(RefiningModel):
         device: torch.device | str = "cpu",
         *,
         as_trained: bool = True,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__("sam-med2d", network, weights_hash, device)
+        super().__init__("sam-med2d", network, weights_hash, device, dtype)
         self.as_trained = as_trained
 
     def sampled(self, plane: Plane, whole: bool) -> tuple[int, int]:

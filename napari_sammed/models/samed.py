@@ -55,12 +55,17 @@ class SAMed:
         Names of classes 1, 2, ...; without, eight classes are the organs of the Synapse challenge, others are numbered.
     sampled_size : int
         Rows, and columns, to which slices are brought first; 224 in the published training.
+    dtype : torch.dtype
+        In which the image encoder multiplies matrices, see `napari_sammed.networks.optimized`.
 
     Raises
     ------
     InputError
         If there are more or fewer names than classes: the decoder has a map more, for the background.
     """
+
+    has_half_precision = True
+    """Whether `dtype` is an argument."""
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class SAMed:
         classes: Sequence[str] | None = None,
         *,
         sampled_size: int = 224,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         count = network.mask_decoder.num_mask_tokens - 1
         if classes is None:
@@ -80,7 +86,7 @@ class SAMed:
         self.classes = tuple(classes)
         self.weights_hash = weights_hash
         self.device = torch.device(device)
-        self.network = optimized(network.to(self.device).eval())
+        self.network = optimized(network.to(self.device).eval(), dtype)
         self.side = self.network.prompt_encoder.input_size[0]
         self.sampled_size = sampled_size
 
