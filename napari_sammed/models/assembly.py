@@ -8,6 +8,7 @@ takes over the tensors as they are read, so that the weights are in memory once.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,15 @@ from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
 from napari_sammed.models.fitting import Plan, build, check_fit, fill, shapes_of, stand_ins
 from napari_sammed.models.identify import published_as
 from napari_sammed.models.samed_files import FindBase, plan_samed
+from napari_sammed.models.sources import weight_file
 from napari_sammed.networks.official_files import HEADS, from_sam_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_sammed.models.base import ModelCard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def assemble(
     if plan.base is not None:
         sha256 = hashlib.sha256(f"{sha256} {store.check_sum(*plan.base).sha256}".encode()).hexdigest()
     fill(plan.network, plan.read())
+    _tell(checked, card)
     return Assembled(plan.network, sha256, plan.notes, plan.options)
 
 
@@ -97,6 +102,24 @@ def _check_published(checked: store.Verified, card: ModelCard) -> None:
     if other is not None and other is not card and other.input_size == card.input_size:
         raise WeightsError(
             f"{checked.path} is the published file of {other.title}, not {card.title}: use --model {other.name}"
+        )
+
+
+def _tell(checked: store.Verified, card: ModelCard) -> None:
+    """Say when nobody vouches for the weights."""
+    if not weight_file(card).sha256:
+        logger.info(
+            "The makers of %s publish no sum of its weights; %s has the sha256 %s",
+            card.title,
+            checked.path,
+            checked.sha256,
+        )
+    elif not checked.official:
+        logger.info(
+            "%s is an own file, not the published weights of %s; its sha256 is %s",
+            checked.path,
+            card.title,
+            checked.sha256,
         )
 
 

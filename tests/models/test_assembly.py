@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from napari_sammed.errors import WeightsError
-from napari_sammed.models import registry, sums
+from napari_sammed.models import assembly, registry, sums
 from napari_sammed.models import weights as store
 from napari_sammed.models.assembly import Assembled, assemble
 from napari_sammed.models.base import ModelCard
@@ -100,6 +102,39 @@ def test_sam_med2d_load_resizes_plain_sam(shared: Path, tmp_path: Path) -> None:
         assert part in found.notes[0]
 
 
+# ---- whose files they are
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sam-vit-b", r"is an own file, not the published weights of SAM ViT-B; its sha256 is "),
+        ("sam-med2d", "The makers of SAM-Med2D publish no sum of its weights; .*sam-med2d.pth has the sha256 "),
+    ],
+)
+def test_says_when_nobody_vouches_for_a_file(
+    name: str, said: str, configs: Mapping[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = golden_weights.write(tmp_path, name, configs[name])
+    with caplog.at_level("INFO"):
+        found = assemble(registry.card(name), path, config=configs[name])
+    assert len(caplog.messages) == 1
+    assert re.search(f"{said}{found.sha256}$", caplog.messages[0])
+
+
+def test_the_published_file_of_another_model_is_refused_by_its_name(
+    configs: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A MedSAM file fits SAM ViT-B in every name and shape."""
+    path = golden_weights.write(tmp_path, "sam-vit-b", configs["sam-vit-b"])
+    for name, other in (("medsam", "sam-vit-b"), ("sam-vit-b", "medsam")):
+        known = registry.card(other).weights.sha256
+        monkeypatch.setattr(sums, "sha256_of", lambda path, fresh=False, known=known: known)
+        with pytest.raises(WeightsError, match=f"is the published file of .*: use --model {other}$"):
+            assemble(registry.card(name), path, config=configs["sam-vit-b"])
+        assert filled(assemble(registry.card(other), path, config=configs["sam-vit-b"]).network)
+
+
 # ---- pairs
 
 
@@ -161,6 +196,23 @@ def test_the_base_is_found(
             load_samed(pair / "samed.pth", configs["samed"])
         return
     assert load_samed(pair / "samed.pth", configs["samed"]).options
+
+
+@pytest.mark.parametrize("order", [("samed.pth", "other.pth"), ("other.pth", "samed.pth")], ids=["lora", "base"])
+def test_both_files_may_be_named_in_any_order(
+    order: tuple[str, str], pair: Path, configs: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair / "sam-vit-b.pth").rename(pair / "other.pth")
+    monkeypatch.setattr(
+        assembly, "assemble", partial(assemble, config={**configs["samed"], "rank": 4, "num_classes": 5})
+    )
+    model = registry.load("samed", [pair / name for name in order])
+    assert model.classes == ("class 1", "class 2", "class 3", "class 4", "class 5")
+    assert model.notes == ()
+    with pytest.raises(WeightsError, match="takes one weight file, not 2 files"):
+        registry.load("medsam", [pair / name for name in order])
+    with pytest.raises(WeightsError, match="neither is a LoRA file"):
+        registry.load("samed", [pair / "other.pth"] * 2)
 
 
 @pytest.mark.parametrize("rank", [1, 16])
