@@ -18,19 +18,34 @@ import numpy as np
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box
-from napari_sammed.prompts import Point, Stroke
+from napari_sammed.prompts import MaskPrompt, Point, Stroke
 from napari_sammed.records import action_to_json
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume
 from tests.phantoms import two_balls
-from tests.thresholder import Thresholder
+from tests.thresholder import Ambiguous
 
 MODEL = "thresholder"
+SHARES = {
+    "object": 0.08,
+    "take": 0.04,
+    "point": 0.32,
+    "stroke": 0.08,
+    "remove": 0.08,
+    "replace": 0.08,
+    "choose": 0.08,
+    "undo": 0.1,
+    "redo": 0.06,
+    "edit": 0.04,
+    "clear": 0.02,
+    "rename": 0.02,
+}
+"""How often a worker does what."""
 
 
 def backend() -> LocalBackend:
     """One with a model that answers faster than anybody can click."""
-    return LocalBackend(models={MODEL: Thresholder()})
+    return LocalBackend(models={MODEL: Ambiguous()})
 
 
 def tell(line: str) -> None:
@@ -38,18 +53,14 @@ def tell(line: str) -> None:
 
 
 def work(image: Volume, journal: Path, seed: int) -> None:
-    """Click, scribble, undo, redo, start objects, paint, clear, rename, without end."""
+    """Click, scribble, change prompts, step through readings, undo, redo, paint, and so on, without end."""
     rng = np.random.default_rng(seed)
     session = Session(image, backend(), journal=journal, source={"path": "memory"})
     session.model = MODEL
     tell("ready")
     pending = []
     while True:
-        if session.current is None:
-            choice = "object"
-        else:
-            names = ["object", "point", "stroke", "undo", "redo", "edit", "clear", "rename"]
-            choice = str(rng.choice(names, p=[0.08, 0.42, 0.12, 0.12, 0.08, 0.1, 0.04, 0.04]))
+        choice = "object" if session.current is None else str(rng.choice(list(SHARES), p=list(SHARES.values())))
         index = tuple(int(rng.integers(3, n - 3)) for n in image.grid.shape)
         before = len(session.history.done)
         match choice:
@@ -59,6 +70,19 @@ def work(image: Volume, journal: Path, seed: int) -> None:
                 pending.append(session.add(Point(index, bool(rng.random() < 0.8 or not before))))
             case "stroke":
                 pending.append(session.add(Stroke((index, tuple(i + 2 for i in index)))))
+            case "take":
+                session.take(MaskPrompt(np.ones((2, 2, 2), bool), index))
+            case "remove" | "replace":
+                count = len(session.objects[session.current].prompts)
+                if not count:
+                    continue
+                number = int(rng.integers(count))
+                change = (number,) if choice == "remove" else (number, Point(index))
+                pending.append(getattr(session, choice)(*change))
+            case "choose":
+                if len(session.objects[session.current].readings) < 2:
+                    continue
+                session.next_reading()
             case "undo" | "redo":
                 if getattr(session, choice)() is None:
                     continue
@@ -77,7 +101,7 @@ def work(image: Volume, journal: Path, seed: int) -> None:
 
 
 def settle(pending: list) -> None:
-    for future in pending:
+    for future in filter(None, pending):  # a removal may have nothing to ask
         with contextlib.suppress(CancelledError, Cancelled):  # superseded
             future.result()
     pending.clear()

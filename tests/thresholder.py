@@ -90,6 +90,20 @@ class Thresholder:
         return logits.values
 
 
+class Ambiguous(Thresholder):
+    """Gives one prompt three readings: the structure, its inside, everything else; and goes on from `previous`."""
+
+    def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
+        own = super().decode(embedding, prompts, None)
+        if previous is not None:
+            return Logits(np.maximum(own.values, previous.values), own.region, own.score)
+        if len(prompts) > 1:
+            return own
+        inside = np.where(ndimage.binary_erosion(own.values > 0), 5.0, -5.0).astype(np.float32)
+        others = (Logits(inside, own.region, 0.3), Logits(-own.values, own.region, 0.2))
+        return Logits(own.values, own.region, own.score, others)
+
+
 def _voxels(prompts: Prompts, positive: bool, box: Box) -> np.ndarray:
     """Voxels (N, ndim) of clicks, strokes and masks of one sign, relative to the box."""
     found = [np.zeros((0, box.ndim), int)]
