@@ -48,7 +48,8 @@ class FastAdapter(nn.Module):
         branch = patches.new_empty(batch, rows, 2, columns, 2, channels)
         for phase, weight in enumerate(self.up):
             r, c = divmod(phase, 2)
-            branch[:, :, r, :, c] = patches[:, r : r + rows, c : c + columns] @ weight
+            of_phase = patches[:, r : r + rows, c : c + columns].flatten(0, 2)  # two axes: one product, not a batch
+            branch[:, :, r, :, c] = (of_phase @ weight).view(batch, rows, columns, channels)
         branch = torch.relu_(branch).view(batch, height, width, channels)
         return normalise(self.norm, x + branch)
 

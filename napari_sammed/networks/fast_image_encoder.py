@@ -164,4 +164,8 @@ class FastImageEncoder(nn.Module):
         size = self.patch_size
         patches = image.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5).flatten(3)
         x = F.linear(patches, self.patch_weight, self.patch_bias).add_(self.pos_embed)
-        return self.neck(self.blocks(x).permute(0, 3, 1, 2))
+        pointwise, *others = self.neck
+        x = F.linear(self.blocks(x), pointwise.weight.flatten(1)).permute(0, 3, 1, 2)
+        for layer in others:
+            x = layer(x)
+        return x

@@ -12,7 +12,6 @@ published weights.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from napari_sammed.models.weights import obtain
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.prompts import Prompts
 from napari_sammed.volume import Volume, read_volume
+from tests.benchmarks.measuring import peak_growth, take_turns
 from tests.benchmarks.plain_litemedsam import plain
 
 FORMS: dict[str, Callable[[PromptableNetwork], PromptableNetwork]] = {
@@ -84,7 +84,7 @@ def _weights(given: Path | None) -> Path | None:
 def _compare_speed(forms: dict[str, PromptableNetwork], rounds: int, clock: Callable[[], float]) -> None:
     image = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     _row("step", *forms, "ratio", "max difference")
-    times, results = _take_turns(
+    times, results = take_turns(
         {name: lambda form=form: form.image_encoder(image) for name, form in forms.items()}, rounds, clock
     )
     _report("embed", times, _difference(results))
@@ -92,22 +92,8 @@ def _compare_speed(forms: dict[str, PromptableNetwork], rounds: int, clock: Call
     for count in BOXES:
         boxes = _boxes(count)
         calls = {name: lambda form=form, boxes=boxes: _decode(form, embedding, boxes) for name, form in forms.items()}
-        times, results = _take_turns(calls, rounds, clock)
+        times, results = take_turns(calls, rounds, clock)
         _report(f"decode {count} boxes", times, _difference(results))
-
-
-def _take_turns(
-    calls: dict[str, Callable[[], torch.Tensor]], rounds: int, clock: Callable[[], float]
-) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Median seconds and the result of each call; the first round only warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    results = {}
-    for _ in range(rounds + 1):
-        for name, call in calls.items():
-            start = clock()
-            results[name] = call()
-            taken[name].append(clock() - start)
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}, results
 
 
 def _decode(form: PromptableNetwork, embedding: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
@@ -144,17 +130,8 @@ def _row(*cells: str) -> None:
 def _peak_memory(form: str) -> float:
     """Growth of the peak resident size over one embedding, MiB; meant for a process of its own."""
     network = FORMS[form](networks.create("litemedsam").eval())
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading (Linux)
-    before = _status("VmRSS")
-    with torch.inference_mode():
-        network.image_encoder(torch.rand(1, 3, 256, 256))
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> float:
-    """A size from the kernel's account of this process, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    image = torch.rand(1, 3, 256, 256)
+    return peak_growth(lambda: network.image_encoder(image))
 
 
 def _compare_memory(threads: int) -> None:

@@ -30,11 +30,11 @@ from napari_sammed.prompts import Point, Prompts
 from napari_sammed.volume import Volume
 
 SHAPE = (200, 512, 512)
-RADIUS = 62  # voxels: about a million of them in a ball
+RADIUS = 62  # voxels, at most: about a million of them in a ball
 
 
 class Balls:
-    """A ball around every click."""
+    """A ball around every click, all of them larger with each click: every answer changes the displayed slice."""
 
     card = ModelCard(
         "balls", "Balls", frozenset({3}), frozenset({"point"}), (), "A ball around every click.", None, "", "", ""
@@ -52,8 +52,10 @@ class Balls:
         box = embedding.region.box
         values = np.full(box.shape, -1.0, np.float32)
         axes = np.ogrid[box.slices]
-        for point in prompts.of(Point):
-            values[sum((a - c) ** 2 for a, c in zip(axes, point.index, strict=True)) <= RADIUS**2] = 1.0
+        points = prompts.of(Point)
+        radius = RADIUS - 5 + len(points)
+        for point in points:
+            values[sum((a - c) ** 2 for a, c in zip(axes, point.index, strict=True)) <= radius**2] = 1.0
         return Logits(values, embedding.region, 1.0)
 
     def restore(self, logits: Logits) -> np.ndarray:
