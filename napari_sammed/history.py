@@ -50,11 +50,12 @@ class History:
         self.answers: dict[int, Prediction] = {}
         self.origins: dict[int, Origin] = {}
         self.next_id = 0
+        self._own: dict[int, list[Action]] = {}  # the standing ones of each object
         self._masks: dict[int, tuple[tuple[int, ...], MaskPrompt | None]] = {}
 
     def push(self, action: Action) -> None:
         """A new action; what was undone can no longer be redone."""
-        self.done.append(action)
+        self._stand(action)
         self.undone.clear()
         self.next_id = max(self.next_id, action.id + 1)
 
@@ -63,13 +64,14 @@ class History:
         if not self.done:
             return None
         self.undone.append(self.done.pop())
+        self._own[self.undone[-1].label].pop()
         return self.undone[-1]
 
     def redo(self) -> Action | None:
         """Do the action that was taken back last again; None if there is none."""
         if not self.undone:
             return None
-        self.done.append(self.undone.pop())
+        self._stand(self.undone.pop())
         return self.done[-1]
 
     def answer(self, action_id: int, prediction: Prediction, origin: Origin | None = None) -> None:
@@ -227,11 +229,14 @@ class History:
         return kept
 
     def _of(self, label: int, until: Action | None) -> Iterator[Action]:
-        for action in self.done:
-            if action.label == label:
-                yield action
+        for action in self._own.get(label, ()):
+            yield action
             if until is not None and action.id == until.id:
                 return
+
+    def _stand(self, action: Action) -> None:
+        self.done.append(action)
+        self._own.setdefault(action.label, []).append(action)
 
     def _counted(self, label: int, before: Action | None) -> list[tuple[Action, Prediction]]:
         """The standing actions that have answers which count, with those, up to but without one of them."""

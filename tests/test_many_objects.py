@@ -10,6 +10,7 @@ import pytest
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
+from napari_sammed.prompts import Point
 from napari_sammed.records import replay
 from napari_sammed.session import Session
 from tests.phantoms import two_balls
@@ -109,6 +110,24 @@ def test_boxes_that_do_not_fit_change_nothing(image, backend, boxes, names, mess
         with pytest.raises(InputError, match=message):
             session.add_objects(boxes, names, model="planar")
         assert not session.history.done
+
+
+def test_a_click_after_a_restart_goes_on_from_the_answer_to_many(image, tmp_path):
+    backend = LocalBackend(models={"sam-vit-b": tiny_model("sam-vit-b")})
+    masks = []
+    for name, restart in (("one.jsonl", False), ("two.jsonl", True)):
+        session = Session(image, backend, journal=tmp_path / name)
+        session.add_objects(FLAT[:2], model="sam-vit-b").result(30)
+        if restart:
+            session.close()
+            session = Session(image, backend, journal=tmp_path / name)
+        session.select(1)
+        session.add(Point((20.0, 15.0))).result(30)
+        assert session.history.origins[max(session.history.answers)].previous == 1
+        masks.append(session.objects[1].mask)
+        session.close()
+    assert masks[0] == masks[1]
+    backend.shutdown()
 
 
 def test_they_are_written_down_as_asked_together(image, backend, tmp_path):

@@ -58,6 +58,8 @@ def answer(
         raise InputError("None of the object's prompts lies in this part of the image.")
     prompts, sentences = reduce(prompts, model.card)
     if not prompts.of(Point) or "point" in model.card.prompts:
+        if getattr(model, "box_with_mask", False) and len(prompts) == len(prompts.of(MaskPrompt)):
+            sentences = (*sentences, f"{model.card.title} needs more than a mask: its bounding box went along.")
         return model.decode(embedding, prompts, previous), sentences
     if not isinstance(model, BoxModel):
         raise InputError(f"{model.card.title} knows neither points nor boxes.")

@@ -34,6 +34,7 @@ SAYS = {  # what is said, besides nothing
     **{(net, "lasso"): "does not take a mask" for net in ("litemedsam", "medsam", "random-walker")},
     **{(net, "mask and click"): "does not take a mask" for net in ("litemedsam", "medsam")},
     ("random-walker", "mask and click"): "takes no masks",
+    ("sam-vit-b", "lasso"): "its bounding box went along",
 }
 
 
