@@ -69,6 +69,8 @@ class PlanarModel(ABC):
         self.weights_hash = weights_hash
         self.device = torch.device(device)
         self.network = optimized(network.to(self.device).eval(), dtype)
+        # Embeddings of a half-precision encoder are worth no more than float16, in which they take half the memory.
+        self.kept_as = torch.float32 if dtype == torch.float32 else torch.float16
         self.side = self.network.prompt_encoder.input_size[0]
 
     @abstractmethod
@@ -117,7 +119,7 @@ class PlanarModel(ABC):
         """As `embed`, for several regions in one pass; one a region, in order."""
         limits = window.limits(image)
         inputs = np.stack([self._input(image, region, window, limits) for region in regions])
-        features = self.network.image_encoder(torch.from_numpy(inputs).to(self.device))
+        features = self.network.image_encoder(torch.from_numpy(inputs).to(self.device)).to(self.kept_as)
         # Copies, so that forgetting one embedding frees its memory.
         parts = [part.clone() if len(regions) > 1 else part for part in features.split(1)]
         return [
@@ -209,7 +211,7 @@ class PlanarModel(ABC):
     ) -> tuple[Tensor, Tensor]:
         sparse, dense = self.network.prompt_encoder(points=points, boxes=boxes, masks=masks)
         return self.network.mask_decoder(
-            image_embeddings=features,
+            image_embeddings=features.float(),
             image_pe=self.network.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,

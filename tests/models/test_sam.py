@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_sammed import networks
 from napari_sammed.backend.encoding import BatchModel
@@ -319,6 +320,15 @@ class TestSlices:
             alone = model.embed(volume, region, AS_IS)
             assert (embedding.region, embedding.nbytes) == (region, alone.nbytes)
             assert close(embedding.features.numpy(), alone.features.numpy(), TINY)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+    def test_half_precision_keeps_half_the_memory(self, golden, embedding, image, dtype):
+        half = SAM(fill(networks.create("sam-vit-b", golden.meta["config"])), dtype=dtype)
+        kept = half.embed(image, embedding.region, AS_IS)
+        assert kept.nbytes == embedding.nbytes // 2
+        exact = embedding.features.numpy()
+        assert np.abs(kept.features.float().numpy() - exact).mean() < 0.02 * np.abs(exact).mean()
+        assert half.decode(kept, Prompts((Point((40, 50)),)), None).values.dtype == np.float32
 
     def test_mask_of_a_volume_counts_where_it_crosses_the_slice(self, model, image):
         grey = image.array[..., 0]
