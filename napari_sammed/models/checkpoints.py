@@ -51,6 +51,7 @@ class Checkpoint:
     shapes: dict[str, tuple[int, ...]]
     wrapping: tuple[str, ...]
     _read: Callable[[list[str]], dict[str, torch.Tensor]] = field(repr=False)
+    _test: Callable[[], None] = field(repr=False, default=lambda: None)
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, torch.Tensor]:
         """Values of the tensors of these names (all without), on the CPU, in memory of their own.
@@ -61,6 +62,10 @@ class Checkpoint:
             If the values are damaged.
         """
         return self._read(list(self.shapes if names is None else names))
+
+    def test(self) -> None:
+        """Compare the values with the file's own checksums, if it has any; the errors are those of `read`."""
+        self._test()
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -130,6 +135,7 @@ def _open_archive(path: Path) -> Checkpoint:
         {name: record.shape for name, record in zip(names, records.values(), strict=True)},
         (*wrappers, *prefixes),
         _reader(names, lambda keys: archive.read({key: records[key] for key in keys})),
+        archive.test,
     )
 
 

@@ -234,7 +234,7 @@ def verify(card: ModelCard, weights: str | Path | None = None, *, fresh: bool = 
     """
     found = check_sum(obtain(card, weights, download=False), card, fresh=fresh)
     if not found.official:
-        checkpoints.open_checkpoint(found.path).read()
+        checkpoints.open_checkpoint(found.path).test()
     return found
 
 
