@@ -12,6 +12,9 @@ from napari_sammed.models.base import ModelCard
 from napari_sammed.models.cards import CARDS
 from napari_sammed.models.checkpoints import open_checkpoint
 
+_QUICK = 500_000_000  # bytes that are read in a few seconds
+_AS_LONG = "It is as long as the published file; `models verify NAME --weights FILE` compares its sum."
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -29,7 +32,7 @@ class Identified:
     published : str
         Registry name of the model whose published file this is, by its sum; empty if it is none.
     sha256 : str
-        Empty if it was not needed: a file of another length than every published one is none of them.
+        Empty if it was not taken, see `identify_file`.
     details : mapping
         What names and shapes tell, see `napari_sammed.models.fingerprint.Identity`.
     remark : str
@@ -54,7 +57,10 @@ class Identified:
 
 
 def identify_file(path: str | Path) -> Identified:
-    """Look at a weight file: at its table of contents, and at all of it only if its length is that of a published one.
+    """Look at the table of contents of a weight file.
+
+    The whole file is read for its sum only if it is of the length of a published one, and small or read before: names
+    and shapes tell the large ones apart.
 
     Raises
     ------
@@ -66,8 +72,10 @@ def identify_file(path: str | Path) -> Identified:
     size = path.stat().st_size
     found = fingerprint.identify(file.shapes) or fingerprint.Identity("")
     here = {card.name: card for card in CARDS}
-    sha256 = sums.sha256_of(path) if any(card.weights and card.weights.size == size for card in CARDS) else ""
+    likely = any(card.weights and card.weights.size == size for card in CARDS)
+    sha256 = sums.sha256_of(path) if likely and size < _QUICK else sums.remembered(path) if likely else ""
     published = published_as(sha256)
+    remark = found.remark if sha256 or not likely else _AS_LONG
     return Identified(
         path=path,
         size=size,
@@ -76,7 +84,7 @@ def identify_file(path: str | Path) -> Identified:
         published=published.name if published else "",
         sha256=sha256,
         details=found.details,
-        remark="" if published else found.remark,
+        remark="" if published else remark,
         tensors=len(file.shapes),
         values=sum(prod(shape) for shape in file.shapes.values()),
         wrapping=file.wrapping,

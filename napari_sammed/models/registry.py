@@ -15,7 +15,7 @@ from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import AutomaticModel, ModelCard, PromptableModel
 from napari_sammed.models.cards import CARDS
-from napari_sammed.models.sources import describe_source
+from napari_sammed.models.sources import describe_source, on_first_use
 from napari_sammed.models.storage import Progress
 from napari_sammed.prompts import Point, Prompt, Stroke
 
@@ -48,6 +48,8 @@ class Row:
     status : str
         ``not needed``, ``absent``, ``present`` (not checked), ``verified`` (the published sum), ``no sum`` (whole,
         but there is no published sum to compare with), ``own file`` (whole, but not the published one), ``damaged``.
+    first_use : str
+        What happens when the model is used without its weights being here, in a sentence.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Row:
     source: str
     path: Path | None
     status: Status
+    first_use: str
 
 
 def names() -> tuple[str, ...]:
@@ -212,6 +215,7 @@ def row(name: str, *, verify: bool = False) -> Row:
         source=describe_source(shown.weights) if shown.weights else "",
         path=path,
         status=_status(shown, path, verify),
+        first_use=on_first_use(shown),
     )
 
 

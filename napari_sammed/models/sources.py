@@ -25,6 +25,24 @@ def describe_source(file: WeightFile) -> str:
     return file.location
 
 
+def on_first_use(card: ModelCard) -> str:
+    """What happens when a model is used whose weights are not here, in a sentence; empty if it needs none."""
+    file = card.weights
+    if file is None:
+        return ""
+    size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
+    if by_hand(card):
+        return (
+            f"Its weights ({size}licence {file.licence}) are fetched by hand: `napari-sammed models show {card.name}`."
+        )
+    if not file.permissive:
+        return (
+            f"Its weights ({size}licence {file.licence}) are fetched by "
+            f"`napari-sammed models pull {card.name} --accept-licence`."
+        )
+    return f"Its weights ({size}licence {file.licence}) are fetched on first use."
+
+
 def how_to_get(card: ModelCard) -> str:
     """How to bring a model's weights here without this program, and where to put them."""
     file = weight_file(card)

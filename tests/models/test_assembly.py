@@ -275,6 +275,13 @@ def test_identify_tells_published_files_by_their_sum(tmp_path: Path, monkeypatch
     found = identify_file(path)
     assert (found.system, found.models, found.published) == ("MedSAM", ("medsam",), "medsam")
     assert taken == [path]
+    monkeypatch.setattr("napari_sammed.models.identify._QUICK", 1000)  # as if it were large
+    found = identify_file(path)
+    assert (found.system, found.published, found.sha256) == ("LiteMedSAM (TinyViT)", "", "")
+    assert "as long as the published file" in found.remark
+    monkeypatch.setattr(sums, "remembered", lambda path: card.weights.sha256)
+    assert identify_file(path).published == "medsam"
+    assert taken == [path]
 
 
 def _sized(card: ModelCard, size: int) -> ModelCard:

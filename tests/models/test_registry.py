@@ -125,6 +125,19 @@ def test_create_network_builds_the_published_size_with_random_weights() -> None:
     assert sum(value.numel() for value in network.parameters()) == 9_791_300
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("litemedsam", "Its weights (39 MB, licence Apache-2.0) are fetched on first use."),
+        ("medsam", "(375 MB, licence not stated) are fetched by `napari-sammed models pull medsam --accept-licence`."),
+        ("sam-med2d", "Its weights (licence not stated) are fetched by hand: `napari-sammed models show sam-med2d`."),
+        ("random-walker", ""),
+    ],
+)
+def test_rows_say_what_happens_on_first_use(name: str, said: str) -> None:
+    assert registry.row(name).first_use.endswith(said)
+
+
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 
