@@ -59,6 +59,8 @@ class Coordinator:
             "clear": lambda: self._with(Segmentation.clear),
             "toggle": self._toggle_sign,
             "box": lambda: self._set_mode("box"),
+            "reading": lambda: self._with(Segmentation.show_reading, 1),
+            "reading back": lambda: self._with(Segmentation.show_reading, -1),
         }
         shortcuts = free_shortcuts()
         self._keys = bindings(actions, shortcuts)
@@ -129,6 +131,9 @@ class Coordinator:
         panel.objects.chosen.connect(lambda label: self._with(Segmentation.choose_object, label))
         panel.objects.renamed.connect(lambda label, name: self._with(Segmentation.rename, label, name))
         panel.objects.deleted.connect(lambda label: self._with(Segmentation.delete, label))
+        panel.readings.stepped.connect(lambda step: self._with(Segmentation.show_reading, step))
+        panel.classes.wanted.connect(lambda: self._with(Segmentation.segment_everything))
+        panel.classes.taken.connect(lambda name: self._with(Segmentation.take_class, name))
         panel.wanted.connect(lambda name: actions[name]())
         panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))

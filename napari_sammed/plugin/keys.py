@@ -12,6 +12,8 @@ SHORTCUTS = {
     "toggle": "W",
     "box": "G",
     "propagate": "Q",
+    "reading": "H",
+    "reading back": "Shift-H",
 }
 """What each shortcut does -> key, as napari writes it."""
 

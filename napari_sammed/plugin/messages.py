@@ -11,9 +11,9 @@ from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.models.registry import Row
 
 if TYPE_CHECKING:
-    from napari_sammed.backend.base import Prediction
+    from napari_sammed.actions import Action, ObjectState
+    from napari_sammed.backend.base import ClassMap, Prediction
     from napari_sammed.geometry import Grid
-    from napari_sammed.history import Action, ObjectState
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,22 @@ def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Pre
     parts = [f"{name}: {size(voxels, grid)}"]
     if not math.isnan(prediction.score):
         parts.append(f"score {prediction.score:.2f}")
+    if prediction.alternatives:
+        parts.append(f"one of {len(prediction.readings)} readings")
     if prediction.slice_scores:
         parts.append(f"{len(prediction.slice_scores)} slices")
     if "total" in prediction.seconds:
         parts.append(f"{prediction.seconds['total']:.1f} s")
     return ", ".join(parts) + "."
+
+
+def classified(found: ClassMap, title: str) -> str:
+    """What a model without prompts found."""
+    there = [name for name, count in found.counts.items() if count]
+    seconds = f" in {found.seconds['total']:.1f} s" if "total" in found.seconds else ""
+    if not there:
+        return f"{title} found nothing{seconds}: it knows {', '.join(found.classes)}."
+    return f"{title} found {len(there)} of {len(found.classes)} classes{seconds}."
 
 
 def size(voxels: int, grid: Grid) -> str:

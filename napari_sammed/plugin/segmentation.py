@@ -4,28 +4,31 @@ goes to the layers and the panel."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_sammed.backend.base import Backend, Prediction
+from napari_sammed.backend.base import Backend, ClassMap, Prediction
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import InputError
-from napari_sammed.intensity import Window
 from napari_sammed.models import registry
 from napari_sammed.models.registry import default_for
 from napari_sammed.plugin import messages
+from napari_sammed.plugin.ahead import Ahead, EncodeAhead
+from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
-from napari_sammed.plugin.edits import as_thick, painted
+from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.opening import close_session, get_ready, open_session
-from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
+from napari_sammed.plugin.prompt_intake import PromptIntake
+from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.plugin.views.objects import ObjectRow
 from napari_sammed.plugin.views.panel import Panel
+from napari_sammed.plugin.waiting import Waiting
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts
 from napari_sammed.session import Change, Session
 
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-_POLL = 150  # ms between looks at whether anything still runs
 _PAINTING = 25  # ms in which the canvas begins to paint what has changed, and then holds up everything else
 NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
 
@@ -78,13 +80,12 @@ class Segmentation:
         self._gui = gui
         self._background = background
         self._closed = False
-        self._cancelled = False
-        self._waiting: list[Callable[[Session], None]] = []
+        self._waiting: list[Callable[[Session], None]] = []  # for the session to be open
         self._sizes: dict[int, tuple[MaskPrompt | None, int]] = {}
-        self._last_error = ""
-        self._busy_timer = QTimer(panel)
-        self._busy_timer.setInterval(_POLL)
-        self._busy_timer.timeout.connect(self._watch_busy)
+        self._answers = Waiting(panel.status, gui, lambda: self.session is not None and self.session.busy)
+        self._intake = PromptIntake(self.writer, panel, self._expect, self._answers.progress)
+        self._classes = ClassView(viewer, image, panel.classes)
+        self._ahead = EncodeAhead(viewer, image, self._who_encodes, panel.status)
         self._later = QTimer(panel)
         self._later.setSingleShot(True)
         self._later.setInterval(_PAINTING)
@@ -95,9 +96,11 @@ class Segmentation:
     def close(self) -> None:
         """Let go of session and layers; the labels stay with the user."""
         self._closed = True
-        self._busy_timer.stop()
         self._later.stop()
-        self._panel.status.set_busy(False)
+        self._answers.close()
+        self._ahead.close()
+        self._classes.close()
+        self._panel.readings.set_readings((), 0)
         self.writer.close()
         if self.session is not None:
             session = self.session
@@ -118,6 +121,7 @@ class Segmentation:
         self._show_prompts()
         if mode is not Mode.NAVIGATE:
             self._when_open(lambda session: self._get_ready(session, mode))
+            self._ahead.start()
 
     def collect_prompts(self) -> None:
         """Take over what the user did in the prompt layers."""
@@ -152,7 +156,7 @@ class Segmentation:
                 return
             session.new_object(name)
             for prompt in prompts:
-                self._expect(session.add(prompt, model=model, progress=self._progress))
+                self._expect(session.add(prompt, model=model, progress=self._answers.progress))
 
         self._when_open(first)
 
@@ -181,18 +185,41 @@ class Segmentation:
         def start(session: Session) -> None:
             chosen = self._panel.image_section.model.key
             planar = chosen != AUTO and 2 in session.backend.card(chosen).dimensions
-            session.window = self._window(session)
-            self._expect(session.propagate(model=chosen if planar else None, progress=self._progress))
+            session.window = self._intake.window(session)
+            self._expect(session.propagate(model=chosen if planar else None, progress=self._answers.progress))
 
         self._when_open(start)
 
     def retry(self) -> None:
         """Ask for the prompts that have no answer yet."""
-        self._when_open(lambda session: [self._expect(future) for future in session.resume(self._progress)])
+        self._when_open(lambda session: [self._expect(future) for future in session.resume(self._answers.progress)])
+
+    def show_reading(self, step: int) -> None:
+        """Show the next reading of an ambiguous answer, or with -1 the one before."""
+        self._when_open(lambda session: session.next_reading(step))
+
+    def segment_everything(self) -> None:
+        """Have the chosen model without prompts label the whole image."""
+
+        def start(session: Session) -> None:
+            found = session.automatic(self._panel.classes.model.key, progress=self._answers.progress)
+            self._answers.expect(found, self._on_classes)
+
+        self._when_open(start)
+
+    def take_class(self, name: str) -> None:
+        """Make one of the classes that were found an object."""
+
+        def take(session: Session) -> None:
+            if self._classes.found is not None:
+                session.take_over(self._classes.found, name)
+                self._panel.status.say(f"{name[:1].upper()}{name[1:]} is an object now: correct it with clicks.")
+
+        self._when_open(take)
 
     def cancel(self) -> None:
         """Stop what is running."""
-        self._cancelled = True
+        self._answers.cancelled()
         self._when_open(lambda session: session.cancel())
 
     def save(self, path: Path) -> None:
@@ -242,108 +269,62 @@ class Segmentation:
         """Show what can wait until the new mask has been painted."""
         self.writer.finish()
         self._show_current()
-        self._watch_busy()
+        self._answers.watch()
 
-    def _on_answer(self, future: Future[Prediction], label: int) -> None:
-        if self._closed or self.session is None:
-            return
-        self._watch_busy()
-        error = CancelledError() if future.cancelled() else future.exception()
-        if error is None:
-            prediction = future.result()
+    def _on_answer(self, prediction: Prediction, label: int) -> None:
+        if self.session is not None:
             state = self.session.objects.get(label)
             text = messages.answered(state, self._size(label), self.session.image.grid, prediction)
             self._panel.status.say(text, " ".join(prediction.reductions))
-            self._last_error = ""
-            return
-        text = messages.failure(error)
-        if text is not None:
-            self._panel.status.say(text, retry=True)
-            if text != self._last_error:
-                self._last_error = text
-                _notify(text)
-        elif self._cancelled:
-            self._cancelled = False
-            self._panel.status.say(
-                "Cancelled. The prompts stay; the next one is answered together with them.", retry=True
-            )
 
-    def _on_progress(self, text: str, fraction: float) -> None:
-        if not self._closed and self.session is not None and self.session.busy:
-            self._panel.status.set_progress(f"{text[:1].upper()}{text[1:]} …", fraction)
+    def _on_classes(self, found: ClassMap) -> None:
+        if self.session is not None:
+            self._classes.show(found, self.session)
+            text = messages.classified(found, self.session.backend.card(found.model).title)
+            self._panel.status.say(text, " ".join(found.notes))
 
     # ---- inside --------------------------------------------------------------------------------------------------
-
-    def _take_prompts(self, session: Session) -> None:
-        added, altered = self.writer.changes(self._panel.slices.span)
-        for number, prompt in altered.items():
-            self._alter(session, number, prompt)
-        for prompt in added:
-            self._add(session, prompt)
-
-    def _add(self, session: Session, prompt: Prompt) -> None:
-        session.model = self._panel.image_section.model.key or AUTO
-        session.window = self._window(session)
-        axis = hidden_axis(self.viewer.dims, self.image.ndim)
-        self._expect(session.add(prompt, axis=axis, progress=self._progress))
 
     def _get_ready(self, session: Session, mode: Mode) -> None:
         """Have the model loaded and the displayed slice encoded before the first prompt, if a network answers."""
         grid = session.image.grid
-        chosen = self._panel.image_section.model.key or AUTO
-        usual: Prompt = grid.box if mode is Mode.BOX else Point((0,) * grid.ndim)
-        model = default_for(grid.ndim, usual) if chosen == AUTO else chosen
-        here = current_slice(self.image, self.viewer.dims)
+        model = self._model_for(mode)
         if model not in registry.names() or (grid.ndim == 3 and 3 in session.backend.card(model).dimensions):
             return
+        here = current_slice(self.image, self.viewer.dims)
         region = grid.box
         if here is not None:
             axis = hidden_axis(self.viewer.dims, self.image.ndim)
             region = slice_of(grid, axis, min(max(here, 0), grid.shape[axis] - 1))
-        window = self._window(session)
+        window = self._intake.window(session)
         self._background.run(lambda: get_ready(session, model, region, window))
 
-    def _alter(self, session: Session, number: int, prompt: Prompt | None) -> None:
-        """Move, flip or delete a prompt that the user changed in its layer: the last one only."""
-        prompts = self._prompts()
-        last = session.history.done[-1]
-        if last.do != "prompt" or last.label != session.current or number != len(prompts) - 1:
-            raise InputError("Only the last prompt can be moved or deleted: use Undo to go further back.")
-        session.undo()
-        if prompt is not None:
-            self._add(session, as_thick(prompt, last.prompt))
+    def _model_for(self, mode: Mode) -> str:
+        """The model that will probably be asked next."""
+        chosen = self._panel.image_section.model.key or AUTO
+        usual: Prompt = self.session.image.grid.box if mode is Mode.BOX else Point((0,) * self.image.ndim)
+        return default_for(self.image.ndim, usual) if chosen == AUTO else chosen
 
-    def _window(self, session: Session) -> Window:
-        chooser = self._panel.image_section.window_
-        if chooser.key in ("", AUTO):
-            return Window.auto(session.image)
-        if chooser.key == DISPLAYED:
-            return Window.displayed(*map(float, self.image.contrast_limits))
-        return Window.custom(*chooser.custom) if chooser.key == CUSTOM else Window.preset(chooser.key)
+    def _who_encodes(self) -> Ahead | None:
+        """The model that looks at slices, while the user is prompting with it."""
+        session, mode = self.session, self.writer.mode
+        if session is None or self._closed or mode is Mode.NAVIGATE:
+            return None
+        model = self._model_for(mode)
+        if 3 in session.backend.card(model).dimensions:
+            return None
+        return Ahead(session, model, self._intake.window(session))
 
     def _step(self, step: Callable[[], Any], verb: str) -> None:
         done = step()
         self._panel.status.say(messages.stepped(None if done is None else done.action, verb))
+        for answer in () if done is None else done.answers:
+            self._expect(answer)
 
     def _expect(self, future: Future[Prediction]) -> None:
-        """Wait, without waiting, for an answer about the current object."""
+        """Show the answer about the current object when it is there."""
         label = self.session.current
-        self._cancelled = False
-        self._panel.status.set_busy(True)
-        self._busy_timer.start()
-        future.add_done_callback(lambda done: self._gui.post(self._on_answer, done, label))
-
-    def _progress(self, text: str, fraction: float) -> None:
-        """For the session; called on its threads."""
-        self._gui.post(self._on_progress, text, fraction)
-
-    def _watch_busy(self) -> None:
-        busy = self.session is not None and self.session.busy
-        self._panel.status.set_busy(busy)
-        if busy:
-            self._busy_timer.start()
-        else:
-            self._busy_timer.stop()
+        self._answers.expect(future, lambda prediction: self._on_answer(prediction, label))
 
     def _when_open(self, action: Callable[[Session], Any]) -> None:
         """Do it now, or when the session has been opened."""
@@ -371,7 +352,7 @@ class Segmentation:
         if self.session is None or self._closed:
             return
         if self.viewer.dims.ndisplay == 2:
-            self._attempt(self._take_prompts)
+            self._attempt(self._intake.take)
         elif any(self.writer.changes()):
             self._panel.status.say(NOT_IN_3D)
         self.writer.show_prompts(self._prompts())
@@ -387,6 +368,11 @@ class Segmentation:
             for label, state in session.objects.items()
         ]
         self._panel.objects.set_objects(rows, session.current)
+        state = session.objects.get(session.current)
+        self._panel.readings.set_readings(
+            () if state is None else state.readings, 0 if state is None else state.reading
+        )
+        self._classes.refresh(session)
         if session.current is not None:
             self.writer.select_label(session.current)
         self._show_prompts()
@@ -399,9 +385,3 @@ class Segmentation:
         if known is None or known[0] is not mask:
             known = self._sizes[label] = (mask, 0 if mask is None else int(np.count_nonzero(mask.mask)))
         return known[1]
-
-
-def _notify(text: str) -> None:
-    from napari.utils.notifications import show_error
-
-    show_error(text)

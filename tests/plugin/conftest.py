@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -16,6 +16,8 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.plugin.journals import FOLDER_VARIABLE
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
+from tests.labeller import Labeller
+from tests.plugin.ambiguous import Ambiguous
 from tests.thresholder import Thresholder
 
 
@@ -30,7 +32,13 @@ def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def backend() -> Iterator[LocalBackend]:
     """The real backend with models that need no weights."""
-    backend = LocalBackend(models={"thresholder": Thresholder(), "planar": Thresholder(planar=True)})
+    models = {
+        "thresholder": Thresholder(),
+        "planar": Thresholder(planar=True),
+        "ambiguous": Ambiguous(),
+        "labeller": Labeller(),
+    }
+    backend = LocalBackend(models=models)
     yield backend
     backend.shutdown()
 
@@ -58,13 +66,12 @@ def open_plugin(request, backend, qtbot) -> Iterator[Callable[..., Hands]]:
         widget = SegmentWidget(viewer, None if own_backend else backend)
         if show:
             viewer.window.add_dock_widget(widget, name="SAMMed")
-        else:
-            qtbot.addWidget(widget)
         hands = Hands(viewer, widget, qtbot)
         opened.append(hands)
         if model is not None:
-            choices = [Choice("thresholder", "Thresholder"), Choice("planar", "Planar")]
+            choices = [Choice(name, name.title()) for name in ("thresholder", "planar", "ambiguous")]
             widget.panel.image_section.model.set_models(choices, {})
+            widget.panel.classes.model.set_models([Choice("labeller", "Labeller")], {})
             widget.panel.image_section.model.box.set_key(model)
         if array is not None:
             hands.settle()
@@ -76,6 +83,10 @@ def open_plugin(request, backend, qtbot) -> Iterator[Callable[..., Hands]]:
     yield open_
     for hands in opened:
         hands.widget.coordinator.close(wait=True)
+        if type(hands.viewer) is ViewerModel:  # no window that has taken the widget
+            hands.widget.deleteLater()
+    # Here and now: else Python may collect them later, and Qt objects must not end on the thread that it does so on.
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 class Hands:

@@ -61,7 +61,7 @@ def test_undo_and_redo_also_take_the_prompts_along(hands, scene):
     assert hands.message == "There is nothing to redo."
 
 
-def test_the_last_prompt_can_be_moved_flipped_and_deleted_in_its_layer(hands, scene):
+def test_any_prompt_can_be_moved_flipped_and_deleted_in_its_layer(hands, scene):
     _, first, second = scene
     click(hands, middle(first))
     points = hands.writer.points
@@ -70,21 +70,43 @@ def test_the_last_prompt_can_be_moved_flipped_and_deleted_in_its_layer(hands, sc
     np.testing.assert_array_equal(hands.labels == 1, second)
     click(hands, middle(first))
     features = points.features.copy()
-    features.loc[1, "positive"] = False
+    features.loc[0, "positive"] = False
     points.features = features
     hands.settle()
-    np.testing.assert_array_equal(hands.labels == 1, second)
-    assert str(points.symbol[1]) == "cross"
-    points.selected_data = {1}
-    points.remove_selected()
-    hands.settle()
-    assert len(hands.session.objects[1].prompts) == 1
-
-    click(hands, middle(first))
+    np.testing.assert_array_equal(hands.labels == 1, first)
+    assert str(points.symbol[0]) == "cross"
     points.selected_data = {0}
     points.remove_selected()
     hands.settle()
-    assert "Only the last prompt" in hands.message and len(points.data) == 2
+    assert len(hands.session.objects[1].prompts) == 1 and len(points.data) == 1
+    np.testing.assert_array_equal(hands.labels == 1, first)
+    hands.act("undo")
+    np.testing.assert_array_equal(points.data, [middle(second), middle(first)])
+
+
+def test_several_prompts_can_be_deleted_at_once(hands, scene):
+    _, first, second = scene
+    z, y, x = middle(first)
+    for place in ((z, y, x), middle(second), (z, y, x + 1), (z, y, x + 2)):
+        click(hands, place)
+    hands.writer.points.selected_data = {0, 2, 3}
+    hands.writer.points.remove_selected()
+    hands.settle()
+    assert [p.index for p in hands.session.objects[1].prompts] == [middle(second)]
+    np.testing.assert_array_equal(hands.labels == 1, second)
+    np.testing.assert_array_equal(hands.writer.points.data, [middle(second)])
+
+
+def test_a_box_can_be_deleted_between_clicks(hands, scene):
+    _, first, second = scene
+    z, y, x = middle(first)
+    draw(hands, Box((z, y - 3, x - 3), (z + 1, y + 4, x + 4)))
+    click(hands, middle(second))
+    hands.writer.boxes.selected_data = {0}
+    hands.writer.boxes.remove_selected()
+    hands.settle()
+    assert [type(p).__name__ for p in hands.session.objects[1].prompts] == ["Point"]
+    np.testing.assert_array_equal(hands.labels == 1, second)
 
 
 def test_objects_are_chosen_renamed_cleared_and_deleted(hands, scene):

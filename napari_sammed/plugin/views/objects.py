@@ -91,7 +91,7 @@ class ObjectList(QWidget):
             self._labels = [row.label for row in rows]
             self.table.setRowCount(len(rows))
             for i, row in enumerate(rows):
-                name = QTableWidgetItem(_swatch(row.colour), row.name)
+                name = QTableWidgetItem(swatch(row.colour), row.name)
                 size = QTableWidgetItem(row.size)
                 size.setFlags(size.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 size.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -124,7 +124,8 @@ class ObjectList(QWidget):
             self.deleted.emit(self.current)
 
 
-def _swatch(colour: tuple[float, float, float, float]) -> QIcon:
+def swatch(colour: tuple[float, float, float, float]) -> QIcon:
+    """A square of a colour, for a list."""
     pixmap = QPixmap(_SWATCH, _SWATCH)
     pixmap.fill(QColor.fromRgbF(*colour[:3]))
     return QIcon(pixmap)

@@ -19,8 +19,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sammed.plugin.views.choosers import ImageSection
+from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
+from napari_sammed.plugin.views.readings import ReadingBar
 from napari_sammed.plugin.views.status import StatusView
 
 ACTIONS = {
@@ -55,6 +57,8 @@ class Panel(QWidget):
         self.modes = ModeButtons(self)
         self.slices = SliceRange(self)
         self.objects = ObjectList(self)
+        self.readings = ReadingBar(self)
+        self.classes = ClassSection(self)
         self.status = StatusView(self)
         self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
         self.suggested_file = Path("objects.nii.gz")
@@ -71,12 +75,13 @@ class Panel(QWidget):
         for title, widgets in (
             ("Image", (self.image_section,)),
             ("Prompt", (self.modes, self.slices)),
-            ("Objects", (self.objects,)),
+            ("Objects", (self.objects, self.readings)),
         ):
             layout.addWidget(_heading(title))
             for widget in widgets:
                 layout.addWidget(widget)
         layout.addLayout(grid)
+        layout.addWidget(self.classes)
         layout.addStretch(1)
         self._arrange(controls)
         self.slices.set_limits(None)
@@ -84,7 +89,7 @@ class Panel(QWidget):
 
     def set_usable(self, usable: bool, *, stack: bool = False) -> None:
         """Enable everything that needs an image, and propagation for volumes."""
-        for widget in (self.modes, self.slices, self.objects, *self.actions_.values()):
+        for widget in (self.modes, self.slices, self.objects, self.classes.inner, *self.actions_.values()):
             widget.setEnabled(usable)
         self.actions_["propagate"].setEnabled(usable and stack)
 
@@ -94,6 +99,7 @@ class Panel(QWidget):
         for name, key in keys.items():
             if name in self.actions_:
                 self.actions_[name].setToolTip(f"{ACTIONS[name][1]} (key {key})")
+        self.readings.set_key(keys.get("reading", ""))
         if "new" in keys:
             self.objects.new_button.setToolTip(f"The next prompts belong to another object (key {keys['new']})")
 

@@ -25,13 +25,15 @@ class StatusView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.message, self.remark, self.warning = QLabel(self), QLabel(self), QLabel(self)
-        for label, name in ((self.message, "message"), (self.remark, "remark"), (self.warning, "warning")):
+        self.message, self.remark, self.warning, self.aside = (QLabel(self) for _ in range(4))
+        names = ("message", "remark", "warning", "aside")
+        for label, name in zip((self.message, self.remark, self.warning, self.aside), names, strict=True):
             label.setWordWrap(True)
             label.setObjectName(name)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.warning.setStyleSheet("color: #ffb300;")
         self.remark.setStyleSheet("font-style: italic;")
+        self.aside.setStyleSheet("color: gray; font-size: 11px;")
         self.bar = QProgressBar(self)
         self.bar.setTextVisible(False)
         # Never the moving bar of unknown progress: each of its frames repaints the whole window, canvas included, and
@@ -48,7 +50,7 @@ class StatusView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        for widget in (self.message, self.remark, self.warning, self.retry_button):
+        for widget in (self.message, self.remark, self.warning, self.retry_button, self.aside):
             layout.addWidget(widget)
         self.cancel_button.clicked.connect(lambda: self.cancelled.emit())
         self.retry_button.clicked.connect(lambda: self.retried.emit())
@@ -58,6 +60,7 @@ class StatusView(QWidget):
         self._soon.timeout.connect(self._show_progress)
         self._progress = ("", 0.0)
         self.set_busy(False)
+        self.murmur("")
         self.say("")
         self.warn("")
 
@@ -67,6 +70,11 @@ class StatusView(QWidget):
         self.remark.setText(remark)
         self.remark.setVisible(bool(remark))
         self.retry_button.setVisible(retry)
+
+    def murmur(self, text: str) -> None:
+        """Show what goes on by itself, in small print; the line keeps its place, so that nothing jumps."""
+        if text != self.aside.text():
+            self.aside.setText(text)
 
     def warn(self, warning: str) -> None:
         """Show a warning that stays until it is replaced; empty takes it away."""

@@ -1,0 +1,85 @@
+"""What the user did in the prompt layers, taken over into the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from napari_sammed.backend.base import Prediction, Progress
+from napari_sammed.intensity import Window
+from napari_sammed.plugin.coordinates import hidden_axis
+from napari_sammed.plugin.edits import as_thick
+from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
+from napari_sammed.prompts import Prompt
+from napari_sammed.session import Session
+
+if TYPE_CHECKING:
+    from napari_sammed.plugin.layers import LayerWriter
+    from napari_sammed.plugin.views.panel import Panel
+
+
+class PromptIntake:
+    """Adds, replaces and removes prompts as the user does in the layers of one image, with the settings of the panel.
+
+    Parameters
+    ----------
+    writer : LayerWriter
+    panel : Panel
+    expect : callable
+        Told of every answer to come.
+    progress : callable
+    """
+
+    def __init__(
+        self, writer: LayerWriter, panel: Panel, expect: Callable[[Future[Prediction]], None], progress: Progress
+    ) -> None:
+        self._writer = writer
+        self._panel = panel
+        self._expect = expect
+        self._progress = progress
+
+    def take(self, session: Session) -> None:
+        """Take everything over that has changed since the prompts were shown.
+
+        Raises
+        ------
+        InputError
+            For a prompt that does not fit; those after it are not taken.
+        """
+        added, altered = self._writer.changes(self._panel.slices.span)
+        for number in sorted(altered, reverse=True):  # a removal moves those behind it
+            self._alter(session, number, altered[number])
+        for prompt in added:
+            self.use_settings(session)
+            self._expect(session.add(prompt, axis=self._axis, progress=self._progress))
+
+    def use_settings(self, session: Session) -> None:
+        """Have the session use the model and the mapping of grey values that the panel shows."""
+        session.model = self._panel.image_section.model.key or AUTO
+        session.window = self.window(session)
+
+    def window(self, session: Session) -> Window:
+        """The mapping of grey values that the panel shows."""
+        chooser = self._panel.image_section.window_
+        if chooser.key in ("", AUTO):
+            return Window.auto(session.image)
+        if chooser.key == DISPLAYED:
+            return Window.displayed(*map(float, self._writer.image.contrast_limits))
+        return Window.custom(*chooser.custom) if chooser.key == CUSTOM else Window.preset(chooser.key)
+
+    @property
+    def _axis(self) -> int | None:
+        return hidden_axis(self._writer.viewer.dims, self._writer.image.ndim)
+
+    def _alter(self, session: Session, number: int, prompt: Prompt | None) -> None:
+        if prompt is None:
+            answer = session.remove(number, progress=self._progress)
+            if answer is None:
+                self._panel.status.say("Removed the prompt; undo brings it back.")
+            else:
+                self._expect(answer)
+            return
+        old = session.objects[session.current].prompts.items[number]
+        new = as_thick(prompt, old)
+        self._expect(session.replace(number, new, axis=self._axis, progress=self._progress))
