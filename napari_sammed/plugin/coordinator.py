@@ -170,12 +170,9 @@ class Coordinator:
         choices = [Choice(AUTO, "Auto", auto)]
         choices += [Choice(row.name, f"{row.title} ({row.dimensions})", messages.model_tooltip(row)) for row in rows]
         notes = {row.name: messages.model_note(row) for row in rows}
-        first_use = next((row for row in rows if row.status == "absent"), None)
-        if first_use is not None:
-            notes[AUTO] = (
-                f"The weights of {first_use.title} ({first_use.size / 1e6:.0f} MB, {first_use.licence}) "
-                "are fetched when they are first needed."
-            )
+        boxes = next(row for row in rows if row.name == "litemedsam")
+        if boxes.status == "absent":
+            notes[AUTO] = f"{boxes.title} answers boxes. {boxes.first_use}"
         self.panel.image_section.model.set_models(choices, notes)
 
     def _suggest_file(self, layer: Image) -> None:

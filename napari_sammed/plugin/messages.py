@@ -88,16 +88,17 @@ def failure(error: BaseException) -> str | None:
 def model_note(row: Row) -> str:
     """What to know of a model before using it."""
     if row.status == "absent":
-        return f"{row.summary} Its weights ({row.size / 1e6:.0f} MB, {row.licence}) are fetched on first use."
+        return f"{row.summary} {row.first_use}"
     return row.summary
 
 
 def model_tooltip(row: Row) -> str:
     """The facts of a model, a line each."""
-    lines = [row.summary, f"Works on {row.dimensions}; trained on: {row.prompts}."]
-    if row.size:
-        where = "on this machine" if row.path else f"fetched on first use from {row.source}"
-        lines.append(f"Weights: {row.size / 1e6:.1f} MB, licence {row.licence}, {where}.")
-    else:
+    lines = [row.summary, f"Works on {row.dimensions}; trained on: {row.prompts or 'no prompts'}."]
+    if row.status == "not needed":
         lines.append("Needs no weights.")
+    elif row.path is None:
+        lines.append(row.first_use)
+    else:
+        lines.append(f"Its weights (licence {row.licence}) are on this machine.")
     return "\n".join(lines)
