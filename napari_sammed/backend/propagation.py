@@ -21,6 +21,7 @@ from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import Logits
+from napari_sammed.models.stability import stability_score
 from napari_sammed.prompts import MaskPrompt
 
 if TYPE_CHECKING:
@@ -156,8 +157,7 @@ def start(engine: Engine, box: Box, axis: int, cancel: Cancel | None = None) -> 
         tight = Box.of_mask(values > 0)
         if tight is None:
             continue
-        stability = (values > 1).sum() / max((values > -1).sum(), 1)
-        rank = np.prod(tight.shape) / np.prod(part.shape) + answer.score + stability
+        rank = np.prod(tight.shape) / np.prod(part.shape) + answer.score + stability_score(values)
         if best is None or rank > best[0]:
             best = rank, MaskPrompt(values > 0, part.low)
     if best is None:

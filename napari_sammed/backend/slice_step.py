@@ -16,6 +16,7 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 from napari_sammed.geometry import Box, Grid
+from napari_sammed.models.stability import stability_score
 
 _WIDEST = 0.25  # margin, share of the box's own side: a small vessel's box must not take in its neighbours
 
@@ -132,7 +133,7 @@ def blend(
     ranks, confidences, probabilities = [], [], []
     for logits, score in answers:
         logits = logits + log_odds
-        stability = float((logits > 1).sum() / max((logits > -1).sum(), 1))
+        stability = stability_score(logits)
         ranks.append(loyalty * _overlap(touching(logits > 0, neighbour), neighbour) + score + stability)
         confidences.append(score * stability)
         probabilities.append(expit(logits))
