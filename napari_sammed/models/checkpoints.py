@@ -31,6 +31,7 @@ _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # pickled magic number of torch.save before 1.6
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors format's own limit
 _LAYERS = 2  # of wrappers
+_LONGEST_NAME = 200  # characters; those of known models have 80 at most
 _CURE = "save the state dict alone, torch.save(model.state_dict(), ...), best as safetensors"
 
 
@@ -171,6 +172,7 @@ def _load_legacy(path: Path) -> Any:
 def _open_safetensors(path: Path) -> Checkpoint:
     with _opened_safetensors(path) as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    _check_names(shapes, path)
     prefixes, names = _without_prefixes(shapes)
 
     def read(keys: list[str]) -> dict[str, torch.Tensor]:
@@ -223,15 +225,25 @@ def _checked(content: Any, path: Path, kind: type) -> dict[str, Any]:
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no table of named tensors but a {type(content).__name__}")
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, kind):
+        if not isinstance(key, str):
+            raise WeightsError(f"{path} names a tensor by a {type(key).__name__} instead of a text; {_CURE}")
+        if not isinstance(value, kind):
             found = _foreign(value) if isinstance(value, Inert | Named) else f"a {type(value).__name__}"
-            raise WeightsError(f"{path} holds {found} under {str(key)[:80]!r} where a tensor should be; {_CURE}")
+            raise WeightsError(f"{path} holds {found} under {key[:80]!r} where a tensor should be; {_CURE}")
+    _check_names(content, path)
     return dict(content)
+
+
+def _check_names(names: Iterable[str], path: Path) -> None:
+    """Refuse names that would garble every sentence they appear in."""
+    odd = next((name for name in names if len(name) > _LONGEST_NAME or not name.isprintable()), None)
+    if odd is not None:
+        raise WeightsError(f"{path} is no weight file: it has a tensor named {odd[:40]!r}")
 
 
 def _foreign(value: Inert | Named) -> str:
     name = value.kind if isinstance(value, Inert) else f"{value.module}.{value.name}"
-    return f"a pickled Python object ({' '.join(name.split())[:60]})"
+    return f"a pickled Python object ({''.join(filter(str.isprintable, name))[:60]})"
 
 
 def _without_prefixes(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
