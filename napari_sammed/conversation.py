@@ -113,16 +113,19 @@ class Conversation:
         """Have an action answered beside the caller."""
 
         def work(cancel: threading.Event) -> Prediction:
-            answers = self._answered([action], lambda: [self._asker.ask(action, cancel, progress)], cancel)
+            answers = self._answered([action], lambda asked: [self._asker.ask(asked[0], cancel, progress)], cancel)
             return answers[0]
 
         return self._requests.submit(action.key, work)
 
     def ask_together(self, actions: Sequence[Action], progress: Progress | None) -> Future[list[Prediction]]:
-        """Have the first prompts of several objects, all boxes for one model, answered in one pass."""
+        """Have the first prompts of several objects, all boxes for one model, answered in one pass.
+
+        Those that are undone meanwhile are left out.
+        """
 
         def work(cancel: threading.Event) -> list[Prediction]:
-            return self._answered(actions, lambda: self._asker.ask_together(actions, cancel, progress), cancel)
+            return self._answered(actions, lambda asked: self._asker.ask_together(asked, cancel, progress), cancel)
 
         return self._requests.submit(("together", *(action.id for action in actions)), work)
 
@@ -149,17 +152,22 @@ class Conversation:
     def _answered(
         self,
         actions: Sequence[Action],
-        ask: Callable[[], list[tuple[Prediction, Origin]]],
+        ask: Callable[[Sequence[Action]], list[tuple[Prediction, Origin]]],
         cancel: threading.Event,
     ) -> list[Prediction]:
         """Ask, keep the answers, and tell where they changed something."""
+        changes = None
         try:
             if self._journal is not None:
                 self._journal.sync()
-            found = ask()
-            entries = [answer_to_json(a.id, *f) for a, f in zip(actions, found, strict=True)]  # before taking the lock
-            with self.lock:
-                changes = self._arrived(actions, found, entries, cancel)
+            while changes is None:
+                found = ask(actions)
+                entries = [answer_to_json(a.id, *f) for a, f in zip(actions, found, strict=True)]  # before the lock
+                with self.lock:
+                    standing = self._standing(actions, cancel)
+                    if standing == list(actions):
+                        changes = self._arrived(actions, found, entries)
+                    actions = standing
         except BaseException as error:
             self.notify(tuple(action.label for action in actions), None)
             if cancel.is_set():  # whatever went wrong, the question no longer stands (undone: it has no prompts)
@@ -169,17 +177,21 @@ class Conversation:
             self.notify(*change)
         return [answer for answer, _ in found]
 
+    def _standing(self, actions: Sequence[Action], cancel: threading.Event) -> list[Action]:
+        """Those that have not been undone since they were asked; Cancelled if there is none."""
+        done = {action.id for action in self.history.done}
+        standing = [action for action in actions if action.id in done]
+        if cancel.is_set() or not standing:
+            raise Cancelled
+        return standing
+
     def _arrived(
         self,
         actions: Sequence[Action],
         found: Sequence[tuple[Prediction, Origin]],
         entries: Sequence[dict[str, Any]],
-        cancel: threading.Event,
     ) -> list[tuple[tuple[int, ...], Box]]:
-        """Keep answers and say where they changed what; Cancelled, and nothing kept, if they came too late."""
-        standing = {action.id for action in self.history.done}
-        if cancel.is_set() or not standing & {action.id for action in actions}:
-            raise Cancelled
+        """Keep answers and say where they changed what."""
         changes = []
         for action, (answer, origin), entry in zip(actions, found, entries, strict=True):
             before = self.history.mask(action.label)

@@ -114,7 +114,9 @@ class SessionObjects:
     def take(self, mask: MaskPrompt, name: str = "", *, source: str = BY_HAND, weights_hash: str = "") -> int:
         """Make a mask from elsewhere a new, current object; returns its label.
 
-        The first click on it goes to the model together with the mask.
+        Clicks on it go to the model together with the mask: SAM and SAM-Med2D refine it, networks of boxes go on from
+        its bounding box, and for models that take neither (the random walker) what the clicks mark is added to it or
+        taken away. A box or mask prompt starts afresh where it is.
 
         Parameters
         ----------

@@ -142,7 +142,8 @@ class Session(SessionObjects):
         Returns
         -------
         Future of list of Prediction
-            In the order of the boxes. Each object can be undone, corrected and deleted on its own.
+            In the order of the boxes, without those that are undone meanwhile. Each object can be undone, corrected and
+            deleted on its own.
         """
         if not boxes:
             raise InputError("There is no box to start an object from.")

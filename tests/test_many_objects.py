@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -84,15 +86,49 @@ def test_boxes_on_several_slices_and_across_them(backend, model):
         assert session.objects[2].mask == with_clicks
 
 
-def test_one_of_many_can_be_undone_before_the_answer(backend):
+class Slow(Thresholder):
+    """Waits for permission before every pass."""
+
+    def __init__(self) -> None:
+        super().__init__(planar=True)
+        self.go = threading.Semaphore(0)
+        self.passes: list[int] = []
+
+    def decode_boxes(self, embedding, boxes):
+        self.passes.append(len(boxes))
+        self.go.acquire(timeout=10)
+        return super().decode_boxes(embedding, boxes)
+
+
+def test_one_of_many_undone_before_the_answer_is_left_out(image, tmp_path):
+    slow = Slow()
+    backend = LocalBackend(models={"planar": slow})
+    with Session(image, backend, journal=tmp_path / "session.jsonl") as session:
+        future = session.add_objects(FLAT[:2], model="planar")
+        while not slow.passes:
+            time.sleep(0.01)
+        session.undo()
+        session.undo()
+        session.new_object("instead")  # what was undone is gone for good
+        slow.go.release(4)
+        assert len(future.result(30)) == 1 and slow.passes == [2, 1]
+        assert session.objects[1].mask is not None
+        masks = {label: state.mask for label, state in session.objects.items()}
+    history = replay(tmp_path / "session.jsonl", image, backend)
+    assert {label: state.mask for label, state in history.objects.items()} == masks
+    backend.shutdown()
+
+
+def test_one_of_many_undone_and_done_again_is_asked_again(backend):
     volume, first, _ = two_balls()
     with Session(volume, backend) as session:
         future = session.add_objects([Box((10, 5, 2), (11, 35, 24)), Box((10, 5, 26), (11, 35, 50))], model="planar")
         session.undo()
         future.result(30)
-        assert session.objects[2].mask is None or not session.objects[2].prompts
         assert session.objects[1].mask.mask.sum() == first[10].sum()
-        session.redo()
+        assert not session.objects[2].prompts
+        for answer in session.redo().answers:
+            answer.result(30)
         assert session.objects[2].mask is not None
 
 
