@@ -85,7 +85,7 @@ def _check_lora(lora: Checkpoint, card: ModelCard) -> None:
         if identity is not None and any(name.startswith("sam-vit-") for name in identity.models):
             raise WeightsError(
                 f"{path} is {identity.system}, the base of {card.title} without its LoRA file: name the LoRA file with "
-                "--weights and put this one beside it"
+                "--weights as well, or put this one beside it"
             )
         shown = ", ".join(list(shapes)[:3])
         refuse(shapes, f"it has no LoRA matrices w_a_000, w_b_000, ... but {shown}, ...", path, card)
