@@ -66,7 +66,7 @@ def show(name: str, as_json: bool) -> None:
         "licence of the weights": card.weights.licence if card.weights else "",
         "remark": card.weights.note if card.weights else "",
         "where to get them": "" if card.weights is None else how_to_get(card),
-        "sha256": card.weights.sha256 or "not published" if card.weights else "",
+        "sha256": _sum(card),
         "builds on the weights of": card.base,
         "cite": card.citation,
     }
@@ -76,6 +76,13 @@ def show(name: str, as_json: bool) -> None:
     for key, value in facts.items():
         if value:
             say(f"{key}: {value}")
+
+
+def _sum(card: ModelCard) -> str:
+    if card.weights is None:
+        return ""
+    recorded = f" (recorded by {card.weights.recorded_by})" if card.weights.recorded_by else ""
+    return f"{card.weights.sha256}{recorded}" if card.weights.sha256 else "not published"
 
 
 def identify(path: Path, as_json: bool) -> None:
