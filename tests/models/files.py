@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
+from napari_sammed.errors import WeightsError
+from napari_sammed.models.checkpoints import read_tensors
 from tests.models.cards import PUBLISHED
 
 SENTINEL = "executed"
@@ -67,3 +71,15 @@ def zipped(**members: bytes) -> bytes:
 def bomb() -> bytes:
     """An archive of 20 kB that would unpack to 20 MB."""
     return repacked(PUBLISHED, zipfile.ZIP_DEFLATED, **{"0": bytes(20_000_000)})
+
+
+def refusal(path: Path) -> str:
+    """The sentence with which a file is refused, after checking that it is one and that nothing was run."""
+    with pytest.raises(WeightsError) as error:
+        read_tensors(path)
+    text = str(error.value)
+    assert text.isprintable()
+    assert len(text) < 700
+    assert str(path) in text
+    assert not Path(SENTINEL).exists()
+    return text
