@@ -18,25 +18,12 @@ from torch import Tensor, nn
 
 from napari_sammed.networks.fast_adapter import FastAdapter
 from napari_sammed.networks.fast_attention import attend_fused, attend_in_parts, padding_terms
-from napari_sammed.networks.fast_layers import STRIP_VALUES, gelu_, normalise, strips
-from napari_sammed.networks.image_encoder import EncoderBlock, ImageEncoder, RelativeAttention, by_distance, check_image
-from napari_sammed.networks.lora import LowRankUpdate
+from napari_sammed.networks.fast_block import FastBlock, Linear
+from napari_sammed.networks.fast_layers import strips
+from napari_sammed.networks.image_encoder import EncoderBlock, ImageEncoder, RelativeAttention, by_distance
+from napari_sammed.networks.layers import check_image, patches
 
 TOKENS = 1 << 12  # of images that are encoded together: more fill no processor better, but cost memory
-
-
-class Linear(nn.Module):
-    """Linear layer in any precision; shares the weights of ``plain`` if that has the same one."""
-
-    def __init__(self, plain: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        linear = plain.as_linear() if isinstance(plain, LowRankUpdate) else plain
-        self.register_buffer("weight", linear.weight.detach().to(dtype))
-        self.register_buffer("bias", linear.bias.detach().to(dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in) to (..., out)."""
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class FastAttention(nn.Module):
@@ -99,36 +86,11 @@ class FastAttention(nn.Module):
         return out.view(batch, down, across, heads, height, width, dim).permute(0, 1, 4, 2, 5, 3, 6)
 
 
-class FastBlock(nn.Module):
-    """See `EncoderBlock`.
-
-    Parameters
-    ----------
-    plain
-        The loaded block.
-    grid_size
-        Rows and columns of the map.
-    dtype
-        Of the matrix products.
-    """
-
-    def __init__(self, plain: EncoderBlock, grid_size: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = plain.norm1, plain.norm2
-        self.attn = FastAttention(plain.attn, plain.window or grid_size, dtype)
-        self.lin1, self.lin2 = Linear(plain.mlp.lin1, dtype), Linear(plain.mlp.lin2, dtype)
-        self.adapter = None if plain.Adapter is None else FastAdapter(plain.Adapter, dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Work on (B, H, W, C) in place."""
-        x += self.attn(normalise(self.norm1, x))
-        normed = normalise(self.norm2, x)
-        adapted = None if self.adapter is None else self.adapter(normed)
-        tokens, normed_tokens = x.flatten(0, 2), normed.flatten(0, 2)
-        size = STRIP_VALUES // len(self.lin1.bias) if x.device.type == "cpu" else len(tokens)
-        for part in strips(len(tokens), max(1, size)):
-            tokens[part] += self.lin2(gelu_(self.lin1(normed_tokens[part])))
-        return x if adapted is None else x.add_(adapted)
+def fast_block(plain: EncoderBlock, grid_size: int, dtype: torch.dtype) -> FastBlock:
+    """Fast form of a loaded block whose map has ``grid_size`` rows and columns."""
+    attention = FastAttention(plain.attn, plain.window or grid_size, dtype)
+    adapter = None if plain.Adapter is None else FastAdapter(plain.Adapter, dtype)
+    return FastBlock(plain.norm1, attention, plain.norm2, plain.mlp.lin1, plain.mlp.lin2, dtype, adapter)
 
 
 class FastImageEncoder(nn.Module):
@@ -150,20 +112,19 @@ class FastImageEncoder(nn.Module):
         self.register_buffer("patch_weight", patch.weight.detach().flatten(1))
         self.register_buffer("patch_bias", patch.bias.detach())
         self.register_buffer("pos_embed", plain.pos_embed.detach())
-        self.blocks = nn.Sequential(*(FastBlock(block, plain.grid_size, dtype) for block in plain.blocks))
+        self.blocks = nn.Sequential(*(fast_block(block, plain.grid_size, dtype) for block in plain.blocks))
         self.neck = plain.neck
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """Embed preprocessed images; see `ImageEncoder.forward`. The result is float32, channels-last in memory."""
-        check_image(image, self.image_size)
+        check_image(image, (3, self.image_size, self.image_size))
         parts = strips(len(image), max(1, TOKENS // self.grid_size**2))
         return torch.cat([self._embed(image[part]) for part in parts])
 
     def _embed(self, image: Tensor) -> Tensor:
-        size = self.patch_size
-        patches = image.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5).flatten(3)
-        x = F.linear(patches, self.patch_weight, self.patch_bias).add_(self.pos_embed)
+        pixels = patches(image, (self.patch_size, self.patch_size))
+        x = F.linear(pixels, self.patch_weight, self.patch_bias).add_(self.pos_embed)
         pointwise, *others = self.neck
         x = F.linear(self.blocks(x), pointwise.weight.flatten(1)).permute(0, 3, 1, 2)
         for layer in others:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_sammed.networks.layers import LayerNormNd
+from napari_sammed.networks.layers import LayerNormNd, check_image
 from napari_sammed.networks.transformer import MLPBlock
 
 EPS = 1e-6  # of the layer norms; PyTorch's default is 1e-5
@@ -205,14 +205,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed preprocessed images: (B, 3, image_size, image_size) to (B, out_channels, grid, grid)."""
-        check_image(image, self.image_size)
+        check_image(image, (3, self.image_size, self.image_size))
         x = self.patch_embed(image) + self.pos_embed
         for block in self.blocks:
             x = block(x)
         return self.neck(x.permute(0, 3, 1, 2))
-
-
-def check_image(image: Tensor, side: int) -> None:
-    """Refuse an input that is not (B, 3, side, side) with a ValueError."""
-    if image.shape[1:] != (3, side, side):
-        raise ValueError(f"input of shape (B, 3, {side}, {side}) needed, got {tuple(image.shape)}")

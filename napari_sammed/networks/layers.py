@@ -114,3 +114,19 @@ class FourierCode(nn.Module):
         centres = [(torch.arange(n, device=matrix.device, dtype=matrix.dtype) + 0.5) / n for n in size]
         along = torch.meshgrid(*centres, indexing="ij")
         return self(torch.stack([along[axis] for axis in axes], dim=-1)).movedim(-1, 0)
+
+
+def patches(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut (B, channels, *spatial) into patches of ``size``: (B, *grid, channels x pixels of a patch)."""
+    for i, length in enumerate(size):
+        image = image.unflatten(2 + 2 * i, (-1, length))
+    dims = len(size)
+    grid, inside = range(2, 2 + 2 * dims, 2), range(3, 3 + 2 * dims, 2)
+    return image.permute(0, *grid, 1, *inside).flatten(1 + dims)
+
+
+def check_image(image: Tensor, shape: Sequence[int]) -> None:
+    """Refuse an input that is not (B, *shape), the channels coming first, with a ValueError."""
+    if tuple(image.shape[1:]) != tuple(shape):
+        needed = ", ".join(str(n) for n in shape)
+        raise ValueError(f"input of shape (B, {needed}) needed, got {tuple(image.shape)}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_sammed import networks
-from napari_sammed.networks import fast_attention, fast_image_encoder, inference
+from napari_sammed.networks import fast_attention, fast_block, fast_image_encoder, inference
 from napari_sammed.networks.adapter import Adapter
 from napari_sammed.networks.fast_adapter import FastAdapter
 from napari_sammed.networks.fast_attention import attend_fused, attend_in_parts, padding_terms
@@ -79,7 +79,7 @@ def test_batches(monkeypatch, together):
 
 @pytest.mark.parametrize("strip_values", [1, 1000])
 def test_strips_do_not_change_the_embedding(monkeypatch, strip_values):
-    monkeypatch.setattr(fast_image_encoder, "STRIP_VALUES", strip_values)
+    monkeypatch.setattr(fast_block, "STRIP_VALUES", strip_values)
     encoder = make(8, 5)
     with torch.inference_mode():
         assert max_difference(fast_image_encoder.FastImageEncoder(encoder)(image(8)), encoder(image(8))) < 1e-5
