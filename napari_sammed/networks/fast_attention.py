@@ -64,17 +64,19 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor,
     """
     dim, height, width = q.shape[-1], rows.shape[2], columns.shape[2]
     terms = [q * dim**-0.5, rows, columns]
-    ones = q.new_zeros(k.shape[1], height + width)
-    on_grid = ones[: height * width].view(height, width, -1)
-    on_grid[..., :height] = torch.eye(height, dtype=q.dtype, device=q.device).unsqueeze(1)
-    on_grid[..., height:] = torch.eye(width, dtype=q.dtype, device=q.device)
     if rest is not None:
         terms.append(rest.unsqueeze(-1).to(q.dtype))
-        ones = F.pad(ones, (0, 1))
-        ones[-1, -1] = 1
-    q = torch.cat(terms, dim=-1)
+    used = dim + height + width + (rest is not None)
+    spare = -used % 8  # fused kernels want widths that are multiples of 8, and values as wide as keys
+    ones = q.new_zeros(k.shape[1], used - dim + spare)
+    on_grid = ones[: height * width].view(height, width, -1)
+    on_grid[..., :height] = torch.eye(height, dtype=q.dtype, device=q.device).unsqueeze(1)
+    on_grid[..., height : height + width] = torch.eye(width, dtype=q.dtype, device=q.device)
+    if rest is not None:
+        ones[-1, height + width] = 1
+    q = F.pad(torch.cat(terms, dim=-1), (0, spare))
     k = torch.cat([k, ones.expand(len(k), -1, -1)], dim=-1)
-    v = F.pad(v, (0, k.shape[-1] - dim))  # fused kernels want values as wide as keys
+    v = F.pad(v, (0, k.shape[-1] - dim))
     return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0, ..., :dim]
 
 

@@ -99,8 +99,7 @@ def _compare(name: str, options: argparse.Namespace) -> None:
         counts = {form: _operations(network, image) for form, network in forms.items()}
         calls = {form: lambda network=network: network.image_encoder(image) for form, network in forms.items()}
         seconds, embeddings = take_turns(calls, options.rounds, clock)
-        embedding = embeddings["plain"]
-        calls = {form: lambda network=network: _decode(network, embedding) for form, network in forms.items()}
+        calls = {form: lambda form=form: _decode(forms[form], embeddings[form]) for form in FORMS}
         decoding, masks = take_turns(calls, 3 * options.rounds, clock)
     peaks = {form: _peak_in_fresh_process(name, form, options) for form in FORMS}
     _figures(name, "10^9 operations", counts, "{:.0f}")

@@ -16,6 +16,8 @@ from tests.golden import Golden, golden_value
 FORMS = {"trainable": lambda network: network, "optimized": networks.optimized}
 TINY = 1e-5
 FULL = 2e-4
+HALF = {torch.bfloat16: 8e-3, torch.float16: 1e-3}
+"""Bounds of `relative_error` of an embedding from matrix products in half precision."""
 
 
 def prompts_in_frame(golden: Golden, case: str) -> dict[str, object]:
@@ -94,6 +96,11 @@ def encoder_stages(encoder: networks.ImageEncoder) -> dict[str, nn.Module]:
     stages: dict[str, nn.Module] = {"enc.patch_embed": encoder.patch_embed}
     stages |= {f"enc.block{i}": block for i, block in enumerate(encoder.blocks)}
     return stages | {f"enc.neck{i}": encoder.neck[i] for i in range(3)}
+
+
+def relative_error(x: Tensor, reference: Tensor) -> float:
+    """Norm of the difference over the norm of the reference."""
+    return ((x - reference).norm() / reference.norm()).item()
 
 
 def strided(x: Tensor, *steps: int) -> Tensor:

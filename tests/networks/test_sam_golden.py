@@ -11,12 +11,14 @@ from napari_sammed import networks
 from tests.golden import Golden, described_keys, fill, max_difference
 from tests.networks.forms import (
     FORMS,
+    HALF,
     TINY,
     decode,
     encode_image,
     encoder_stages,
     outputs,
     prompts_in_frame,
+    relative_error,
 )
 
 TINY_CASES = ["point1", "points_posneg", "points_pad", "box", "points_box", "mask", "points_mask", "two_boxes", "none"]
@@ -77,6 +79,13 @@ def test_tiny_embedding(tiny, form):
     golden, network = tiny
     embedding = encode_image(FORMS[form](network), golden.tensor("out.pre.input"))
     assert max_difference(embedding, golden.tensor("out.image_embedding")) < TINY
+
+
+@pytest.mark.parametrize(("dtype", "bound"), HALF.items(), ids=str)
+def test_tiny_embedding_in_half_precision(tiny, dtype, bound):
+    golden, network = tiny
+    embedding = encode_image(networks.optimized(network, dtype), golden.tensor("out.pre.input"))
+    assert relative_error(embedding, golden.tensor("out.image_embedding")) < bound
 
 
 @pytest.mark.parametrize("output", ["multi", "single"])

@@ -12,6 +12,7 @@ from napari_sammed.networks.official_files import from_sam_file
 from tests.golden import Golden, described_keys, fill, golden_value, max_difference
 from tests.networks.forms import (
     FORMS,
+    HALF,
     TINY,
     best,
     decode,
@@ -20,6 +21,7 @@ from tests.networks.forms import (
     outputs,
     prompts_in_frame,
     prompts_of_user,
+    relative_error,
 )
 
 CASES = ["point1", "points_posneg", "points_ignored", "box", "points_box", "mask", "points_mask", "two_boxes", "none"]
@@ -68,6 +70,12 @@ def test_tiny_encoder_stage(golden, network, stage):
 def test_tiny_embedding(golden, network, form):
     embedding = encode_image(FORMS[form](network), golden.tensor("out.pre.input"))
     assert max_difference(embedding, golden.tensor("out.image_embedding")) < TINY
+
+
+@pytest.mark.parametrize(("dtype", "bound"), HALF.items(), ids=str)
+def test_tiny_embedding_in_half_precision(golden, network, dtype, bound):
+    embedding = encode_image(networks.optimized(network, dtype), golden.tensor("out.pre.input"))
+    assert relative_error(embedding, golden.tensor("out.image_embedding")) < bound
 
 
 @pytest.mark.parametrize("form", FORMS)

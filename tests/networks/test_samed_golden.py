@@ -14,7 +14,17 @@ from napari_sammed.networks.official_files import (
     to_lora_file,
 )
 from tests.golden import Golden, described_keys, golden_value, max_difference
-from tests.networks.forms import FORMS, TINY, encode_image, encoder_stages, golden_file, load_pair, outputs
+from tests.networks.forms import (
+    FORMS,
+    HALF,
+    TINY,
+    encode_image,
+    encoder_stages,
+    golden_file,
+    load_pair,
+    outputs,
+    relative_error,
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +112,12 @@ def test_tiny_first_window_after_lora(golden, network, image):
 def test_tiny_embedding(golden, network, image, form):
     embedding = encode_image(FORMS[form](network), image)
     assert max_difference(embedding, golden.tensor("out.image_embedding")) < TINY
+
+
+@pytest.mark.parametrize(("dtype", "bound"), HALF.items(), ids=str)
+def test_tiny_embedding_in_half_precision(golden, network, image, dtype, bound):
+    embedding = encode_image(networks.optimized(network, dtype), image)
+    assert relative_error(embedding, golden.tensor("out.image_embedding")) < bound
 
 
 def test_tiny_prompt_encoder(golden, network):
