@@ -87,7 +87,7 @@ class EncodeAhead:
             self._drop()
             return
         if not all(future.done() for future in self._running):
-            self._status.murmur(f"Encoding slice {self._here} ahead …")
+            self._status.murmur("" if who.session.busy else f"Encoding slice {self._here} ahead …")
             self._timer.start(_POLL)
             return
         if self._running and time.perf_counter() - self._since > _QUICK:

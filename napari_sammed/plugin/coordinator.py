@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed.backend.base import Backend
 from napari_sammed.errors import InputError
 from napari_sammed.intensity import Window
-from napari_sammed.models import registry
 from napari_sammed.plugin import messages
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.images import check, spatial_shape
 from napari_sammed.plugin.keys import LAYER_SHORTCUTS, bindings, free_shortcuts
 from napari_sammed.plugin.layers import Mode
+from napari_sammed.plugin.model_offers import ModelOffers
 from napari_sammed.plugin.segmentation import NOT_IN_3D, Segmentation
-from napari_sammed.plugin.views.choosers import AUTO, Choice
+from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.views.panel import Panel
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Coordinator:
         self._backend = backend or self._own_backend
         self._gui = GuiThread()
         self._background = Background(self._gui)
+        self._offers = ModelOffers(panel, self._backend, self._gui)
         self._closed = False
         actions = {
             "new": lambda: self._with(Segmentation.new_object),
@@ -69,7 +70,7 @@ class Coordinator:
         shown = {**shortcuts, "positive": shortcuts.get("toggle"), "negative": shortcuts.get("toggle")}
         panel.set_keys({name: key for name, key in shown.items() if key})
         panel.image_section.window_.set_presets(Window.presets())
-        self._show_models()
+        self._offers.show()
         self._connect_viewer()
         self._on_layers()
 
@@ -85,6 +86,7 @@ class Coordinator:
         self._gui.close()
         if self._own_backend is not None:
             self._background.run(self._own_backend.shutdown)
+        self._offers.close(wait)
         self._background.close(wait)
 
     def choose_image(self, layer: Image | None) -> None:
@@ -159,21 +161,6 @@ class Coordinator:
 
     def _on_image_chosen(self, key: str) -> None:
         self.choose_image(next((layer for layer in self._images() if str(layer.unique_id) == key), None))
-
-    def _show_models(self) -> None:
-        try:
-            rows = registry.rows()
-        except InputError as error:  # the folder of weights that the user names is not there
-            self.panel.status.warn(messages.failure(error) or "")
-            return
-        auto = "Boxes go to LiteMedSAM, clicks in volumes to the random walker; an object stays with its model."
-        choices = [Choice(AUTO, "Auto", auto)]
-        choices += [Choice(row.name, f"{row.title} ({row.dimensions})", messages.model_tooltip(row)) for row in rows]
-        notes = {row.name: messages.model_note(row) for row in rows}
-        boxes = next(row for row in rows if row.name == "litemedsam")
-        if boxes.status == "absent":
-            notes[AUTO] = f"{boxes.title} answers boxes. {boxes.first_use}"
-        self.panel.image_section.model.set_models(choices, notes)
 
     def _suggest_file(self, layer: Image) -> None:
         from pathlib import Path

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.models.registry import Row
+from napari_sammed.models.sources import by_hand, licence_sentence, weight_file
 
 if TYPE_CHECKING:
     from napari_sammed.actions import Action, ObjectState
     from napari_sammed.backend.base import ClassMap, Prediction
     from napari_sammed.geometry import Grid
+    from napari_sammed.models.base import ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,12 @@ def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Pre
     if "total" in prediction.seconds:
         parts.append(f"{prediction.seconds['total']:.1f} s")
     return ", ".join(parts) + "."
+
+
+def read(state: ObjectState, voxels: int, grid: Grid) -> str:
+    """Which reading of an ambiguous prompt is shown now."""
+    which = f"reading {state.reading + 1} of {len(state.readings)}, score {state.readings[state.reading]:.2f}"
+    return f"{state.name}: {size(voxels, grid) or 'empty'}, {which}."
 
 
 def classified(found: ClassMap, title: str) -> str:
@@ -85,11 +93,17 @@ def failure(error: BaseException) -> str | None:
     return f"Something went wrong inside napari-sammed ({type(error).__name__}: {error}). The log has the details."
 
 
-def model_note(row: Row) -> str:
+def model_note(card: ModelCard, row: Row) -> str:
     """What to know of a model before using it."""
-    if row.status == "absent":
-        return f"{row.summary} {row.first_use}"
-    return row.summary
+    if row.status != "absent":
+        return row.summary
+    file = weight_file(card)
+    if by_hand(card):
+        return f"{row.summary} Weights (licence {row.licence}): {row.source}; then choose the file here."
+    if not file.permissive:
+        size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
+        return f"{row.summary} Its weights ({size}licence {row.licence}) are fetched when you agree to that."
+    return f"{row.summary} {row.first_use}"
 
 
 def model_tooltip(row: Row) -> str:
@@ -102,3 +116,17 @@ def model_tooltip(row: Row) -> str:
     else:
         lines.append(f"Its weights (licence {row.licence}) are on this machine.")
     return "\n".join(lines)
+
+
+def conditions(card: ModelCard, row: Row) -> str:
+    """What a user should know before the weights of a model are fetched."""
+    file = weight_file(card)
+    size = f", {file.size / 1e6:.0f} MB" if file.size else ""
+    parts = [f"{card.title}: {file.filename}{size}", f"From {row.source}", f"Licence of the weights: {file.licence}"]
+    if not file.permissive:
+        parts.append(f"{licence_sentence(card)}. Fetch them only if you may use them like that.")
+    if file.note:
+        parts.append(file.note)
+    if card.intended_use:
+        parts.append(f"Made for: {card.intended_use}")
+    return "\n\n".join(parts)

@@ -196,7 +196,13 @@ class Segmentation:
 
     def show_reading(self, step: int) -> None:
         """Show the next reading of an ambiguous answer, or with -1 the one before."""
-        self._when_open(lambda session: session.next_reading(step))
+
+        def show(session: Session) -> None:
+            session.next_reading(step)
+            state = session.objects[session.current]
+            self._panel.status.say(messages.read(state, self._size(state.label), session.image.grid))
+
+        self._when_open(show)
 
     def segment_everything(self) -> None:
         """Have the chosen model without prompts label the whole image."""

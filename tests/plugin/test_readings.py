@@ -39,6 +39,7 @@ def test_the_bar_steps_round_and_undo_steps_back(hands, scene):
         hands.settle()
         np.testing.assert_array_equal(hands.labels == 1, readings(first)[number])
         assert bar.text.text() == f"Reading {number + 1} of 3, score {SCORES[number]:.2f}"
+        assert f"reading {number + 1} of 3" in hands.message
     hands.press(bar.back)
     hands.settle()
     np.testing.assert_array_equal(hands.labels == 1, readings(first)[2])

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 AUTO = "auto"
 DISPLAYED = "displayed"
@@ -20,6 +29,14 @@ class Choice:
     key: str
     label: str
     tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the weights of a model can be had: the text of a button that fetches them, if any; files of the user's."""
+
+    fetch: str = ""
+    files: bool = True
 
 
 class Chooser(QComboBox):
@@ -79,9 +96,15 @@ class ModelChooser(QWidget):
     -------
     chosen : str
         Registry name, or "auto".
+    fetch_wanted : str
+        The user wants the weights of the model fetched, or no longer.
+    files_wanted : str
+        The user has weight files for the model.
     """
 
     chosen = Signal(str)
+    fetch_wanted = Signal(str)
+    files_wanted = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -94,12 +117,24 @@ class ModelChooser(QWidget):
         layout.setSpacing(2)
         layout.addWidget(self.box)
         layout.addWidget(self.note)
+        self.fetch_button, self.files_button = QPushButton(self), QPushButton("Weights file…", self)
+        self.fetch_button.setToolTip("Fetch the weights now; their licence is shown first")
+        self.files_button.setToolTip("Use a weight file that you have; it is checked first, and nothing in it is run")
+        buttons = QHBoxLayout()
+        for button, signal in ((self.fetch_button, self.fetch_wanted), (self.files_button, self.files_wanted)):
+            button.clicked.connect(lambda _, signal=signal: signal.emit(self.key))
+            buttons.addWidget(button)
+        layout.addLayout(buttons)
         self._notes: dict[str, str] = {}
+        self._weights: dict[str, Weights] = {}
         self.box.chosen.connect(self._on_chosen)
 
-    def set_models(self, choices: Sequence[Choice], notes: Mapping[str, str]) -> None:
-        """Offer models; ``notes`` says what is shown under each."""
+    def set_models(
+        self, choices: Sequence[Choice], notes: Mapping[str, str], weights: Mapping[str, Weights] | None = None
+    ) -> None:
+        """Offer models; ``notes`` says what is shown under each, ``weights`` how to get theirs, if they need any."""
         self._notes = dict(notes)
+        self._weights = dict(weights or {})
         self.box.set_choices(choices)
         self._show_note()
 
@@ -115,6 +150,10 @@ class ModelChooser(QWidget):
         text = self._notes.get(self.box.key, "")
         self.note.setText(text)
         self.note.setVisible(bool(text))
+        weights = self._weights.get(self.box.key, Weights(files=False))
+        self.fetch_button.setText(weights.fetch)
+        self.fetch_button.setVisible(bool(weights.fetch))
+        self.files_button.setVisible(weights.files)
 
 
 class WindowChooser(QWidget):

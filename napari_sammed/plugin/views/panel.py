@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -110,6 +110,11 @@ class Panel(QWidget):
         area.setFrameShape(QScrollArea.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(controls)
+        scroll = QTimer(self)  # until the opened part has its place
+        scroll.setSingleShot(True)
+        scroll.setInterval(50)
+        scroll.timeout.connect(lambda: area.ensureWidgetVisible(self.classes))
+        self.classes.opener.toggled.connect(lambda _: scroll.start())
         area.setMinimumWidth(controls.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
