@@ -44,6 +44,7 @@ class FastMaskDecoder(nn.Module):
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
+        added_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode B sets of prompts; see `MaskDecoder.forward`."""
         chosen = self.plain.chosen_masks(multimask_output)
@@ -55,7 +56,8 @@ class FastMaskDecoder(nn.Module):
         for start in range(0, len(tokens), CHUNK):
             part = slice(start, start + CHUNK)
             updated, image_tokens = self._transform(tokens[part], keys if len(keys) == 1 else keys[part], key_pe)
-            weights = self.plain.mask_weights(updated, chosen)
+            added = None if added_weights is None else added_weights.expand(len(tokens), -1)[part]
+            weights = self.plain.mask_weights(updated, chosen, added)
             masks.append(self._draw(image_tokens, weights, image.shape[2:]))
             iou.append(self.plain.iou_prediction_head(updated[:, 0])[:, chosen.start : chosen.stop])
         return torch.cat(masks), torch.cat(iou)
@@ -72,18 +74,23 @@ class FastMaskDecoder(nn.Module):
 
     def _draw(self, image_tokens: Tensor, weights: Tensor, grid: torch.Size) -> Tensor:
         """Upscale image tokens (B, N, C) and multiply with weights (B, masks, C / 8): (B, masks, *4 grid)."""
-        up1, norm, _, up2, _ = self.plain.output_upscaling
+        up1, _, _, up2, _ = self.plain.output_upscaling
         dims = len(grid)
         batch, masks, _ = weights.shape
         subpixels = 2**dims
         x = F.linear(image_tokens, *_as_linear(up1)).unflatten(-1, (subpixels, -1))
-        x = torch.ops.aten.gelu_(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
+        x = torch.ops.aten.gelu_(self._normalise_subpixels(x))
         x = torch.ops.aten.gelu_(F.linear(x, *_as_linear(up2)))
         x = x.view(batch, -1, weights.shape[2]) @ weights.transpose(1, 2)
         # Axes now: batch, grid axes, sub-pixel axes, their sub-pixel axes, masks. Bring each axis' three together.
         x = x.view(batch, *grid, *[2] * (2 * dims), masks)
         order = [1 + axis + level * dims for axis in range(dims) for level in range(3)]
         return x.permute(0, 3 * dims + 1, *order).reshape(batch, masks, *[4 * n for n in grid])
+
+    def _normalise_subpixels(self, x: Tensor) -> Tensor:
+        """The norm after the first step of upscaling, on (B, N, sub-pixels, C / 4)."""
+        norm = self.plain.output_upscaling[1]
+        return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps)
 
 
 def _two_way_block(

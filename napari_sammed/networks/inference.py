@@ -8,12 +8,17 @@ import torch
 from torch import nn
 
 from napari_sammed.networks.fast_image_encoder import FastImageEncoder
+from napari_sammed.networks.fast_image_encoder_3d import FastImageEncoder3d
 from napari_sammed.networks.fast_mask_decoder import FastMaskDecoder
+from napari_sammed.networks.fast_segvol import FastSegVolImageEncoder, FastSegVolMaskDecoder
 from napari_sammed.networks.fast_tiny_vit import FastTinyViT, folded
 from napari_sammed.networks.image_encoder import ImageEncoder
+from napari_sammed.networks.image_encoder_3d import ImageEncoder3d
 from napari_sammed.networks.lora import without_lora
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.promptable import PromptableNetwork
+from napari_sammed.networks.segvol import SegVolMaskDecoder, SegVolNetwork
+from napari_sammed.networks.segvol_encoder import SegVolImageEncoder
 from napari_sammed.networks.tiny_vit import ConvNorm, TinyViT
 
 
@@ -26,8 +31,8 @@ def optimized(network: PromptableNetwork, dtype: torch.dtype = torch.float32) ->
         With its weights loaded and on the device where it will run; it is not changed. To use another device,
         move ``network`` and call this again: the forms differ between devices.
     dtype
-        In which SAM's image encoder multiplies matrices, see `fastest_dtype`; with a shorter one than float32 the
-        numbers are only nearly the same. Everything else, and the embedding, stays float32.
+        In which the image encoder (not LiteMedSAM's) multiplies matrices, see `fastest_dtype`; with a shorter one than
+        float32 the numbers are only nearly the same. Everything else, and the embedding, stays float32.
 
     Returns
     -------
@@ -41,9 +46,17 @@ def optimized(network: PromptableNetwork, dtype: torch.dtype = torch.float32) ->
         encoder = FastTinyViT(encoder) if device.type == "cpu" else _folded_copy(encoder)
     elif isinstance(encoder, ImageEncoder):
         encoder = FastImageEncoder(encoder, dtype)
+    elif isinstance(encoder, ImageEncoder3d):
+        encoder = FastImageEncoder3d(encoder, dtype)
+    elif isinstance(encoder, SegVolImageEncoder):
+        encoder = FastSegVolImageEncoder(encoder, dtype)
     decoder = network.mask_decoder
-    if isinstance(decoder, MaskDecoder):
+    if isinstance(decoder, SegVolMaskDecoder):
+        decoder = FastSegVolMaskDecoder(decoder)
+    elif isinstance(decoder, MaskDecoder):
         decoder = FastMaskDecoder(without_lora(decoder))
+    if isinstance(network, SegVolNetwork):
+        return SegVolNetwork(encoder, network.prompt_encoder, decoder, network.text_encoder).eval()
     return PromptableNetwork(encoder, network.prompt_encoder, decoder).eval()
 
 
@@ -54,7 +67,7 @@ def fastest_dtype(device: torch.device | str) -> torch.dtype:
     (AMX), else float32. CPUs without them compute bfloat16 correctly, but slower than float32.
 
     Measured on the inputs of the golden files (random weights), the embedding is off by at most 0.8e-3 of its norm in
-    float16 and 6e-3 in bfloat16.
+    float16 and 6.2e-3 in bfloat16.
     """
     device = torch.device(device)
     if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 7:

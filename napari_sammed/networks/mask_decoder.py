@@ -69,6 +69,7 @@ class MaskDecoder(nn.Module):
         sparse_prompt_embeddings: Tensor,
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
+        added_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode B sets of prompts.
 
@@ -84,6 +85,8 @@ class MaskDecoder(nn.Module):
             (B, C, *grid) or (1, C, *grid).
         multimask_output
             True: the masks of tokens 1 and following; False: that of token 0. Ignored with ``always_all``.
+        added_weights
+            (B, C / 8), added to the channel weights of all masks.
 
         Returns
         -------
@@ -97,7 +100,8 @@ class MaskDecoder(nn.Module):
         image = image_embeddings + unexpanded(dense_prompt_embeddings)
         tokens, image_tokens = self.transformer(image, image_pe, tokens)
         features = self._upscale(image_tokens, image.shape[2:])
-        masks = torch.einsum("bmc,bcn->bmn", self.mask_weights(tokens, chosen), features.flatten(2))
+        weights = self.mask_weights(tokens, chosen, added_weights)
+        masks = torch.einsum("bmc,bcn->bmn", weights, features.flatten(2))
         iou = self.iou_prediction_head(tokens[:, 0])
         return masks.unflatten(2, features.shape[2:]), iou[:, chosen.start : chosen.stop]
 
@@ -115,9 +119,10 @@ class MaskDecoder(nn.Module):
         output = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).unsqueeze(0)
         return torch.cat([output.expand(batch, -1, -1), sparse.expand(batch, -1, -1)], dim=1)
 
-    def mask_weights(self, tokens: Tensor, chosen: range) -> Tensor:
-        """Channel weights of the chosen masks, (B, masks, C / 8), from their tokens."""
-        return torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in chosen], dim=1)
+    def mask_weights(self, tokens: Tensor, chosen: range, added: Tensor | None = None) -> Tensor:
+        """Channel weights of the chosen masks, (B, masks, C / 8), from their tokens; ``added`` is (B, C / 8)."""
+        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in chosen], dim=1)
+        return weights if added is None else weights + added.unsqueeze(1)
 
     def _upscale(self, image_tokens: Tensor, grid: torch.Size) -> Tensor:
         """Image tokens (B, N, C) to features (B, C / 8, *four times the grid)."""

@@ -2,13 +2,14 @@
 
 A SAM file fits networks of other sizes after two tables of the image encoder are resized (`from_sam_file`). A LoRA
 file of SAMed has names of its own (`from_lora_file`, `to_lora_file`), and its base layers lie one level deeper in the
-live network than in a SAM file (`plain_key`).
+live network than in a SAM file (`plain_key`). A SegVol file holds a text tower that the network leaves out
+(`from_segvol_file`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -161,3 +162,11 @@ def file_name(key: str) -> str:
         prefix = next(short for short, name in _ATTENTIONS.items() if name == attention)
         return f"{prefix}_{side}_{2 * int(layer) + 'qv'.index(of):03d}"
     return key
+
+
+def from_segvol_file(file: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of a SegVol file without the parts of its text branch that are not ``wanted``.
+
+    ``wanted`` are the network's keys. Everything else is kept, so that strict loading finds what does not belong there.
+    """
+    return {key: value for key, value in file.items() if not key.startswith("text_encoder.") or key in wanted}

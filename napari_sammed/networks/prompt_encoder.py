@@ -59,11 +59,11 @@ class PromptEncoder(nn.Module):
         self.pe_layer = FourierCode(self.dims, embed_dim, frequencies)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(point_kinds))
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
-        self.mask_downscaling = self._make_mask_downscaling(mask_channels)
+        self.mask_downscaling = self._make_mask_downscaling(mask_channels, self.dims)
         self.no_mask_embed = nn.Embedding(1, embed_dim)
 
-    def _make_mask_downscaling(self, channels: int) -> nn.Sequential:
-        conv = CONV[self.dims]
+    def _make_mask_downscaling(self, channels: int, dims: int) -> nn.Sequential:
+        conv = CONV[dims]
         return nn.Sequential(
             conv(1, channels // 4, kernel_size=2, stride=2),
             LayerNormNd(channels // 4),
@@ -110,6 +110,11 @@ class PromptEncoder(nn.Module):
         dense : Tensor
             (B, C, *embedding_size). Without masks it is one vector, *expanded* (no memory of its own) over
             batch and grid, by which the decoder knows that it may share work between prompts.
+
+        Raises
+        ------
+        ValueError
+            Boxes for a network without them.
         """
         batch = self._batch_size(points, boxes, masks)
         tokens = [self.no_mask_embed.weight.new_empty(batch, 0, self.embed_dim)]
@@ -136,6 +141,8 @@ class PromptEncoder(nn.Module):
         return embedding
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
+        if len(self.point_embeddings) < 4:
+            raise ValueError("this network has no embeddings for the corners of boxes")
         corners = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
         return self._encode(boxes.reshape(-1, 2, self.dims)) + corners
 
