@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from concurrent.futures import CancelledError
+from html import escape
 from typing import TYPE_CHECKING
 
 from napari_sammed.errors import Cancelled, InputError
@@ -94,12 +96,16 @@ def failure(error: BaseException) -> str | None:
 
 
 def model_note(card: ModelCard, row: Row) -> str:
-    """What to know of a model before using it."""
+    """What to know of a model before using it; may hold a link."""
     if row.status != "absent":
         return row.summary
     file = weight_file(card)
     if by_hand(card):
-        return f"{row.summary} Weights (licence {row.licence}): {row.source}; then choose the file here."
+        address = re.search(r"https?://\S+", row.source)
+        where = f'<a href="{address[0]}">this page</a>' if address else escape(row.source)
+        return escape(f"{row.summary} Its weights (licence {row.licence}) are fetched by hand from ") + (
+            f"{where}: download the file, then choose it here."
+        )
     if not file.permissive:
         size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
         return f"{row.summary} Its weights ({size}licence {row.licence}) are fetched when you agree to that."
@@ -112,7 +118,7 @@ def model_tooltip(row: Row) -> str:
     if row.status == "not needed":
         lines.append("Needs no weights.")
     elif row.path is None:
-        lines.append(row.first_use)
+        lines += [row.first_use, row.source]
     else:
         lines.append(f"Its weights (licence {row.licence}) are on this machine.")
     return "\n".join(lines)

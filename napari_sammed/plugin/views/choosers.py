@@ -111,6 +111,7 @@ class ModelChooser(QWidget):
         self.box = Chooser(parent=self)
         self.note = QLabel(self)
         self.note.setWordWrap(True)
+        self.note.setOpenExternalLinks(True)
         self.note.setObjectName("note")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

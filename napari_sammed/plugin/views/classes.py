@@ -40,9 +40,12 @@ class ClassSection(QWidget):
         The user wants the whole image segmented with `model`.
     taken : str
         Name of the class that the user wants as an object.
+    grown
+        There is more to see than before.
     """
 
     wanted = Signal()
+    grown = Signal()
     taken = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -91,8 +94,11 @@ class ClassSection(QWidget):
                 self.table.setItem(i, 1, size)
                 if row.name == selected:
                     self.table.selectRow(i)
+        new = bool(rows) and self.table.isHidden()
         for widget in (self.table, self.take_button):
             widget.setVisible(bool(rows))
+        if new:
+            self.grown.emit()
         self._on_selected()
 
     @property
@@ -101,9 +107,16 @@ class ClassSection(QWidget):
         rows = {index.row() for index in self.table.selectedIndexes()}
         return self._rows[rows.pop()].name if rows and self._rows else None
 
+    @property
+    def end(self) -> QWidget:
+        """The lowest widget of the section that is there."""
+        shown = (self.take_button, self.start_button, self.opener)
+        return next(widget for widget in shown if widget.isVisible() or widget is self.opener)
+
     def _on_opened(self, opened: bool) -> None:
         self.opener.setText("Segment everything ▾" if opened else "Segment everything ▸")
         self.inner.setVisible(opened)
+        self.grown.emit()
 
     def _on_selected(self) -> None:
         row = next((row for row in self._rows if row.name == self.selected), None)

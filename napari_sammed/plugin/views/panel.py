@@ -113,8 +113,8 @@ class Panel(QWidget):
         scroll = QTimer(self)  # until the opened part has its place
         scroll.setSingleShot(True)
         scroll.setInterval(50)
-        scroll.timeout.connect(lambda: area.ensureWidgetVisible(self.classes))
-        self.classes.opener.toggled.connect(lambda _: scroll.start())
+        scroll.timeout.connect(lambda: area.ensureWidgetVisible(self.classes.end))
+        self.classes.grown.connect(scroll.start)
         area.setMinimumWidth(controls.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
