@@ -39,7 +39,7 @@ class PositionTerms:
     shared
         B + C of the keys on the map, the same for all queries of a row: (N, G², G², G) for (d, h), (i, j) and l.
     padding
-        Term of the key that stands for the padding, (N, G³) in float32; None if there is no padding.
+        Term of the key that stands for the padding, (N, G³) in float32 at least; None if there is no padding.
     """
 
     own: Tensor
@@ -105,7 +105,8 @@ def _position_terms(q: Tensor, pad_q: Tensor, tables: tuple[Tensor, Tensor, Tens
     if side < window:
         pad_b = torch.einsum("nc,hlc->nhl", pad_q, table_h).unsqueeze(1)  # the same for all d and all i >= G
         pad_c = torch.einsum("nc,jlc->njl", pad_q, tables[2][side:])[:, None, None]
-        padding = _padding_term(a.float(), b.float(), c.float(), pad_b.float(), pad_c.float()).flatten(1)
+        dtype = torch.promote_types(q.dtype, torch.float32)  # half precision is too coarse for sums of exponentials
+        padding = _padding_term(*(terms.to(dtype) for terms in (a, b, c, pad_b, pad_c))).flatten(1)
     return PositionTerms(a[..., :side].flatten(1, 2), shared.flatten(3, 4).flatten(1, 2), padding)
 
 

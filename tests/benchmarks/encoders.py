@@ -41,10 +41,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_sammed import networks
 from napari_sammed.networks import PromptableNetwork
+from tests.benchmarks import plain_sam, plain_sam3d
 from tests.benchmarks.measuring import peak_growth, take_turns
-from tests.benchmarks.plain_sam import plain
 
-MODELS = ("sam-vit-b", "sam-med2d", "samed")
+MODELS = ("sam-vit-b", "sam-med2d", "samed", "sam-med3d", "segvol")
 FORMS = ("plain", "fast")
 HEADER = ("model", "step", *FORMS, "ratio", "largest difference")
 
@@ -72,9 +72,13 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _plain(network: PromptableNetwork) -> PromptableNetwork:
+    return (plain_sam if network.prompt_encoder.dims == 2 else plain_sam3d).plain(network)
+
+
 def _forms(name: str, dtype: str) -> dict[str, Callable[[], PromptableNetwork]]:
     network = _with_random_tables(networks.create(name).eval())
-    return {"plain": lambda: plain(network), "fast": lambda: networks.optimized(network, getattr(torch, dtype))}
+    return {"plain": lambda: _plain(network), "fast": lambda: networks.optimized(network, getattr(torch, dtype))}
 
 
 def _with_random_tables(network: PromptableNetwork) -> PromptableNetwork:
@@ -87,8 +91,9 @@ def _with_random_tables(network: PromptableNetwork) -> PromptableNetwork:
 
 
 def _image(network: PromptableNetwork) -> torch.Tensor:
-    height, width = network.prompt_encoder.input_size
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    size = network.prompt_encoder.input_size
+    channels = 3 if len(size) == 2 else 1
+    return torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _compare(name: str, options: argparse.Namespace) -> None:
@@ -112,7 +117,12 @@ def _operations(network: PromptableNetwork, image: torch.Tensor) -> float:
     def in_place(_out: torch.Size, a: torch.Size, b: torch.Size, **_: object) -> int:
         return 2 * prod(a) * b[-1]
 
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place}) as counter:
+    def attention(q: torch.Size, k: torch.Size, *_: object, **__: object) -> int:
+        return 4 * prod(q) * k[-2]
+
+    aten = torch.ops.aten  # operations that the counter does not know
+    mapping = {aten.baddbmm_: in_place, aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         network.image_encoder(image)
     return counter.get_total_flops() / 1e9
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_sammed.networks.layers import LayerNormNd
 from napari_sammed.networks.mask_decoder import MaskDecoder
 from napari_sammed.networks.promptable import PromptableNetwork
 from napari_sammed.networks.tiny_vit import AttentionBlock, TinyViT, WindowAttention
@@ -105,7 +106,7 @@ class PlainMaskDecoder(nn.Module):
         queries = transformer.norm_final_attn(queries)
         features = keys.transpose(1, 2).reshape(image.shape)
         for layer in decoder.output_upscaling:
-            is_norm = not isinstance(layer, (nn.ConvTranspose2d, nn.GELU))
+            is_norm = isinstance(layer, LayerNormNd)
             features = channel_norm(layer, features) if is_norm else layer(features)
         heads = decoder.output_hypernetworks_mlps
         weights = torch.stack([heads[i](queries[:, 1 + i]) for i in range(len(heads))], dim=1)
@@ -124,11 +125,12 @@ def attend(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def channel_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """Layer norm over channels of (B, C, H, W), written out."""
+    """Layer norm over channels of (B, C, *spatial), written out."""
     mean = x.mean(1, keepdim=True)
     variance = (x - mean).pow(2).mean(1, keepdim=True)
     x = (x - mean) / torch.sqrt(variance + norm.eps)
-    return norm.weight[:, None, None] * x + norm.bias[:, None, None]
+    weight, bias = (value.view(-1, *[1] * (x.ndim - 2)) for value in (norm.weight, norm.bias))
+    return weight * x + bias
 
 
 def plain(network: PromptableNetwork) -> PromptableNetwork:
