@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_sammed.networks.fast_layers import strips
 
-LOGITS = 1 << 19  # values at a time (2 MB): they are written, normalised and used without leaving the cache
+LOGITS = 1 << 21  # values at a time (8 MB): few enough to stay in the last cache, enough for long parallel steps
 
 
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, rest: Tensor | None) -> Tensor:
