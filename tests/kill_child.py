@@ -19,8 +19,8 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point, Stroke
-from napari_sammed.records import action_to_json
 from napari_sammed.session import Session
+from napari_sammed.session.records import action_to_json
 from napari_sammed.volume import Volume
 from tests.phantoms import two_balls
 from tests.thresholder import Ambiguous

@@ -12,8 +12,8 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point
-from napari_sammed.records import replay
 from napari_sammed.session import Session
+from napari_sammed.session.records import replay
 from tests.labeller import CLASSES, Labeller
 from tests.phantoms import two_balls
 from tests.thresholder import Thresholder

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.journal import read_journal
 from napari_sammed.prompts import Point
-from napari_sammed.records import replay
 from napari_sammed.session import Session
+from napari_sammed.session.journal import read_journal
+from napari_sammed.session.records import replay
 from tests import kill_child
 from tests.phantoms import two_balls
 

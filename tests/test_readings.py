@@ -11,8 +11,8 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import Point, Prompts
-from napari_sammed.records import replay
 from napari_sammed.session import Session
+from napari_sammed.session.records import replay
 from tests.phantoms import two_balls
 from tests.tiny_models import tiny_model
 

@@ -14,8 +14,8 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point, Stroke
-from napari_sammed.records import replay
 from napari_sammed.session import Change, Session
+from napari_sammed.session.records import replay
 from napari_sammed.volume import read_volume
 from tests.phantoms import two_balls
 from tests.thresholder import Thresholder

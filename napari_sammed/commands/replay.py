@@ -7,10 +7,10 @@ from pathlib import Path
 from napari_sammed.commands.common import amount, check_output, local_backend
 from napari_sammed.commands.terminal import bar, say, say_json
 from napari_sammed.errors import InputError
-from napari_sammed.history import History
-from napari_sammed.journal import read_journal
 from napari_sammed.models import registry
-from napari_sammed.records import refill, replay
+from napari_sammed.session.history import History
+from napari_sammed.session.journal import read_journal
+from napari_sammed.session.records import refill, replay
 from napari_sammed.volume import read_volume, write_mask
 
 

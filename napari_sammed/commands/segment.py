@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_sammed.actions import ObjectState
 from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.commands import coordinates
 from napari_sammed.commands.common import amount, check_output, ended, local_backend, parse_window
@@ -21,6 +20,7 @@ from napari_sammed.geometry import Grid
 from napari_sammed.models import registry
 from napari_sammed.prompts import Box, MaskPrompt, Prompt
 from napari_sammed.session import AUTO, Session
+from napari_sammed.session.actions import ObjectState
 from napari_sammed.volume import Volume, read_volume, resample_labels
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from napari_sammed.geometry import Box
-from napari_sammed.history import ObjectState
 from napari_sammed.prompts import Prompt
+from napari_sammed.session.history import ObjectState
 
 
 def painted(

@@ -14,10 +14,10 @@ from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import by_hand, licence_sentence, weight_file
 
 if TYPE_CHECKING:
-    from napari_sammed.actions import Action, ObjectState
     from napari_sammed.backend.base import ClassMap, Prediction
     from napari_sammed.geometry import Grid
     from napari_sammed.models.base import ModelCard
+    from napari_sammed.session.actions import Action, ObjectState
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from napari_sammed.actions import Action, Change, ObjectState
 from napari_sammed.backend.base import Backend, Prediction
-from napari_sammed.conversation import Conversation, Step
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.history import History
 from napari_sammed.prompts import MaskPrompt, Prompts
-from napari_sammed.records import BY_HAND
+from napari_sammed.session.actions import Action, Change, ObjectState
+from napari_sammed.session.conversation import Conversation, Step
+from napari_sammed.session.history import History
+from napari_sammed.session.records import BY_HAND
 from napari_sammed.volume import Volume, write_mask
 
 

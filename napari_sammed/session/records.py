@@ -7,14 +7,14 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sammed.asking import Asker
 from napari_sammed.backend.base import Backend, Cancel, Prediction, Progress
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.history import Action, History, Origin
 from napari_sammed.intensity import Window
-from napari_sammed.journal import read_journal
 from napari_sammed.prompts import pack_mask, prompt_from_json, prompt_to_json, unpack_mask
+from napari_sammed.session.asking import Asker
+from napari_sammed.session.history import Action, History, Origin
+from napari_sammed.session.journal import read_journal
 
 if TYPE_CHECKING:
     from napari_sammed.volume import Volume

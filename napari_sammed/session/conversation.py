@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_sammed.actions import Action, Change
-from napari_sammed.asking import Asker
 from napari_sammed.backend.base import Backend, ImageId, Prediction, Progress
 from napari_sammed.backend.latest import LatestWins
 from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box
-from napari_sammed.history import History, Origin, span_of
-from napari_sammed.journal import Journal
-from napari_sammed.records import action_to_json, answer_to_json, refill
+from napari_sammed.session.actions import Action, Change
+from napari_sammed.session.asking import Asker
+from napari_sammed.session.history import History, Origin, span_of
+from napari_sammed.session.journal import Journal
+from napari_sammed.session.records import action_to_json, answer_to_json, refill
 
 
 @dataclass(frozen=True)

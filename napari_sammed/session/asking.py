@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend, Cancel, ImageId, Prediction, Progress
-from napari_sammed.history import Action, History, Origin
+from napari_sammed.session.history import Action, History, Origin
 
 if TYPE_CHECKING:
     from napari_sammed.models.base import Logits

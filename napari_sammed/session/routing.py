@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_sammed.actions import Action
 from napari_sammed.backend.base import Backend
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.history import History
 from napari_sammed.models.registry import default_for
 from napari_sammed.prompts import Prompt, Prompts
+from napari_sammed.session.actions import Action
+from napari_sammed.session.history import History
 
 AUTO = "auto"
 """As a model's name: let the session choose by image and prompt."""

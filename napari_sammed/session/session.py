@@ -1,9 +1,8 @@
 """A session: one image, its objects, and everything that the user did to them, kept on disk, undoable without limit.
 
-The session is its actions and their answers (`napari_sammed.history`). Every action is in the journal before it takes
-effect, every answer before it is shown. Predictions run beside the caller: `Session.add` returns at once with a
-future, and a newer prompt for the same part of the same object supersedes one that is not answered yet. Importing
-this file imports no torch.
+The session is its actions and their answers (`napari_sammed.session.history`). Every action is in the journal before
+it takes effect, every answer before it is shown. Predictions run beside the caller: `Session.add` returns at once with
+a future, and a newer prompt for the same part of the same object supersedes one that is not answered yet.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from napari_sammed.actions import Action, Change
 from napari_sammed.backend.base import Backend, ClassMap, Prediction, Progress
 from napari_sammed.backend.latest import LatestWins
 from napari_sammed.backend.slicing import extent_of, spans_slices
-from napari_sammed.conversation import Step
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.history import span_of
 from napari_sammed.intensity import Window
-from napari_sammed.objects import SessionObjects
 from napari_sammed.prompts import Prompt, Prompts
-from napari_sammed.routing import AUTO, Routing
+from napari_sammed.session.actions import Action, Change
+from napari_sammed.session.conversation import Step
+from napari_sammed.session.history import span_of
+from napari_sammed.session.objects import SessionObjects
+from napari_sammed.session.routing import AUTO, Routing
 from napari_sammed.volume import Volume
 
 __all__ = ["AUTO", "Change", "Session", "Step"]
