@@ -85,12 +85,17 @@ def attention_inputs(
         To be added to q·k / sqrt(c).
     """
     batch, side = qkv.shape[:2]
-    q, k, v = qkv.view(batch, side**3, 3, num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-    pad_q, pad_k, pad_v = bias.view(3, num_heads, -1).repeat(1, batch, 1)
-    terms = _position_terms(q.unflatten(1, (side, side, side)), pad_q, tables)
-    if terms.padding is not None:
-        k, v = torch.cat([k, pad_k.unsqueeze(1)], dim=1), torch.cat([v, pad_v.unsqueeze(1)], dim=1)
-    return q, k, v, terms
+    tokens = side**3
+    padded = side < len(tables[0])
+    pad = bias.view(3, 1, num_heads, -1)
+    together = qkv.new_empty(3, batch, num_heads, tokens + padded, pad.shape[-1])  # no second copy for the padding
+    together[..., :tokens, :] = qkv.view(batch, tokens, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    if padded:
+        together[..., tokens, :] = pad
+    q, k, v = together.flatten(1, 2)
+    q = q[:, :tokens]
+    pad_q = pad[0].expand(batch, -1, -1).flatten(0, 1)
+    return q, k, v, _position_terms(q.unflatten(1, (side, side, side)), pad_q, tables)
 
 
 def _position_terms(q: Tensor, pad_q: Tensor, tables: tuple[Tensor, Tensor, Tensor]) -> PositionTerms:

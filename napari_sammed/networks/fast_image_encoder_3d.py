@@ -1,8 +1,8 @@
 """SAM-Med3D's image encoder for inference: the same numbers as `ImageEncoder3d` with less memory and memory traffic.
 
-The work itself is already that of the real tokens only (`attention_3d`). Here the logits of a few heads are written,
-normalised and used without leaving the cache, wide activations exist for a strip of tokens at a time, and matrix
-products may be in half precision.
+The work itself is already that of the real tokens only (`attention_3d`). Here attention is one kernel that holds no
+logits, its terms are written once and for a limited number of heads, wide activations exist for a strip of tokens at a
+time, and matrix products may be in half precision.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_sammed.networks.attention_3d import PositionTerms, attention_inputs
-from napari_sammed.networks.fast_attention import LOGITS
+from napari_sammed.networks.attention_3d import attention_inputs
 from napari_sammed.networks.fast_block import FastBlock, Linear
 from napari_sammed.networks.fast_layers import strips
 from napari_sammed.networks.image_encoder_3d import EncoderBlock3d, ImageEncoder3d, RelativeAttention3d
 from napari_sammed.networks.layers import check_image, patches
+
+BIASES = 1 << 22  # values of terms at a time (16 MB): all heads of one published cube; fewer only cost more calls
 
 
 class FastAttention3d(nn.Module):
@@ -39,31 +40,16 @@ class FastAttention3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, G, G, G, C) to the same shape."""
         q, k, v, terms = attention_inputs(self.qkv(x), self.qkv.bias, self.num_heads, self.tables.unbind())
-        in_parts = q.device.type == "cpu" and q.dtype == torch.float32
-        out = (_attend_in_parts if in_parts else _attend_fused)(q, k, v, terms)
+        heads, queries, _ = q.shape
+        together = max(1, BIASES // (queries * k.shape[1]))
+        bias = q.new_empty(min(together, heads), queries, k.shape[1])
+        out = q.new_empty(q.shape)
+        for part in strips(heads, together):
+            added = bias[: part.stop - part.start]
+            terms.write(part, added)
+            out[part] = F.scaled_dot_product_attention(q[None, part], k[None, part], v[None, part], added[None])[0]
         out = out.unflatten(0, (len(x), self.num_heads)).transpose(1, 2)
         return self.proj(out.reshape(x.shape))
-
-
-def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, terms: PositionTerms) -> Tensor:
-    """Attention of some heads at a time; see `napari_sammed.networks.fast_attention.attend_in_parts`."""
-    heads, queries, dim = q.shape
-    keys = k.shape[1]
-    q, k = q * dim**-0.5, k.transpose(1, 2)
-    together = max(1, LOGITS // (queries * keys))
-    buffer = q.new_empty(min(together, heads), queries, keys)
-    out = torch.empty_like(q)
-    for part in strips(heads, together):
-        logits = buffer[: part.stop - part.start]
-        terms.write(part, logits)
-        logits.baddbmm_(q[part], k[part])
-        out[part] = torch.softmax(logits, -1, out=logits) @ v[part]
-    return out
-
-
-def _attend_fused(q: Tensor, k: Tensor, v: Tensor, terms: PositionTerms) -> Tensor:
-    """Attention in one kernel."""
-    return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=terms.bias()[None])[0]
 
 
 class FastImageEncoder3d(nn.Module):

@@ -36,9 +36,9 @@ def test_collapsed_padding_is_exact(grid, window, tables):
     assert max_difference(fast(image(grid).double()), expected) < 1e-11
 
 
-@pytest.mark.parametrize("logits", [1, 3 * 64 * 65, 1 << 20], ids=["one-head", "three-heads", "all"])
-def test_parts_of_any_size(monkeypatch, logits):
-    monkeypatch.setattr(fast_image_encoder_3d, "LOGITS", logits)
+@pytest.mark.parametrize("biases", [1, 2 * 64 * 65, 1 << 20], ids=["one-head", "two-heads", "all"])
+def test_parts_of_any_size(monkeypatch, biases):
+    monkeypatch.setattr(fast_image_encoder_3d, "BIASES", biases)
     encoder = make(4, 6)
     assert max_difference(FastImageEncoder3d(encoder)(image(4, 2)), encoder(image(4, 2))) < 5e-6
 
