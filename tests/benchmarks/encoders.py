@@ -22,6 +22,19 @@ sum                  967, fast 931          91.3, fast 68.6        226, fast 195
 ratio                1.04                   1.33                   1.16
 ==================== ====================== ====================== ======================
 
+==================== ====================== ======================
+part                 SAM-Med3D, 128         SegVol, 32 x 256 x 256
+==================== ====================== ======================
+linear layers        87.0                   348
+of padding           84.3 (plain only)      -
+global attention     3.2                    155
+windows              185, fast 6.5          -
+position terms       1.6, fast 0.4          -
+patches and neck     7.6                    3.2
+sum                  369, fast 105          506
+ratio                3.5                    1.00
+==================== ====================== ======================
+
 What is gained beyond these ratios is memory traffic: the plain form writes and reads the logits of a global block about
 nine times (product, two sums, softmax, product), at 1024 pixels 805 MB each time and block, all of it outside the
 caches. SAM-Med2D's plain form also reorders 60 MB of convolution weights per block in every call.
