@@ -51,14 +51,13 @@ class PositionTerms:
         bias = (self.own.unsqueeze(3) + self.shared.unsqueeze(2)).flatten(3, 4).flatten(1, 2)
         return bias if self.padding is None else torch.cat([bias, self.padding.unsqueeze(-1).to(bias.dtype)], dim=-1)
 
-    def write(self, heads: slice, out: Tensor) -> None:
-        """Write `bias` of some heads to ``out``, without intermediate copies."""
-        own, shared = self.own[heads], self.shared[heads]
-        rows, side = own.shape[1:3]
+    def write(self, out: Tensor) -> None:
+        """Write `bias` to ``out`` without intermediate copies, and without gradients."""
+        rows, side = self.own.shape[1:3]
         on_map = out[..., : rows * side].unflatten(1, (rows, side)).unflatten(-1, (rows, side))
-        torch.add(own.unsqueeze(3), shared.unsqueeze(2), out=on_map)
+        torch.add(self.own.unsqueeze(3), self.shared.unsqueeze(2), out=on_map)
         if self.padding is not None:
-            out[..., -1] = self.padding[heads]
+            out[..., -1] = self.padding
 
 
 def attention_inputs(

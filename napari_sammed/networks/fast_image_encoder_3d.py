@@ -1,8 +1,8 @@
 """SAM-Med3D's image encoder for inference: the same numbers as `ImageEncoder3d` with less memory and memory traffic.
 
 The work itself is already that of the real tokens only (`attention_3d`). Here attention is one kernel that holds no
-logits, its terms are written once and for a limited number of heads, wide activations exist for a strip of tokens at a
-time, and matrix products may be in half precision.
+logits, its terms are written once, wide activations exist for a strip of tokens at a time, and matrix products may be
+in half precision.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_sammed.networks.fast_layers import strips
 from napari_sammed.networks.image_encoder_3d import EncoderBlock3d, ImageEncoder3d, RelativeAttention3d
 from napari_sammed.networks.layers import check_image, patches
 
-BIASES = 1 << 22  # values of terms at a time (16 MB): all heads of one published cube; fewer only cost more calls
+CUBES = 4  # that are encoded together: more fill no processor better, but cost memory
 
 
 class FastAttention3d(nn.Module):
@@ -40,16 +40,11 @@ class FastAttention3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, G, G, G, C) to the same shape."""
         q, k, v, terms = attention_inputs(self.qkv(x), self.qkv.bias, self.num_heads, self.tables.unbind())
-        heads, queries, _ = q.shape
-        together = max(1, BIASES // (queries * k.shape[1]))
-        bias = q.new_empty(min(together, heads), queries, k.shape[1])
-        out = q.new_empty(q.shape)
-        for part in strips(heads, together):
-            added = bias[: part.stop - part.start]
-            terms.write(part, added)
-            out[part] = F.scaled_dot_product_attention(q[None, part], k[None, part], v[None, part], added[None])[0]
-        out = out.unflatten(0, (len(x), self.num_heads)).transpose(1, 2)
-        return self.proj(out.reshape(x.shape))
+        bias = q.new_empty(len(q), q.shape[1], k.shape[1])
+        terms.write(bias)
+        q, k, v, bias = (part.unflatten(0, (len(x), -1)) for part in (q, k, v, bias))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 
 class FastImageEncoder3d(nn.Module):
@@ -78,12 +73,15 @@ class FastImageEncoder3d(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Embed preprocessed cubes; see `ImageEncoder3d.forward`. The result is float32."""
         check_image(image, (1, *[self.image_size] * 3))
+        return torch.cat([self._embed(image[part]) for part in strips(len(image), CUBES)])
+
+    def _embed(self, image: Tensor) -> Tensor:
         voxels = patches(image, self.patch_size)
         x = F.linear(voxels, self.patch_weight, self.patch_bias).add_(self.pos_embed)
         pointwise, *others = self.neck
         x = F.linear(self.blocks(x), pointwise.weight.flatten(1)).permute(0, 4, 1, 2, 3)
         for layer in others:
-            x = layer(x)
+            x = layer(x.contiguous())  # the convolution is slower on channels-last maps
         return x
 
 
