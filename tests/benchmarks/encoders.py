@@ -37,7 +37,9 @@ ratio                3.5                    1.00
 
 What is gained beyond these ratios is memory traffic: the plain form writes and reads the logits of a global block about
 nine times (product, two sums, softmax, product), at 1024 pixels 805 MB each time and block, all of it outside the
-caches. SAM-Med2D's plain form also reorders 60 MB of convolution weights per block in every call.
+caches. SAM-Med2D's plain form also reorders 60 MB of convolution weights per block in every call. SAM-Med3D's asks the
+system for 361 MB five times in each windowed block; on virtual machines the fresh pages can cost more than the
+arithmetic, which is why its ratio differs much between machines.
 """
 
 from __future__ import annotations
