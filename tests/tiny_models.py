@@ -10,6 +10,7 @@ from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.medsam import MedSAM
 from napari_sammed.models.sam import SAM
 from napari_sammed.models.sam_med2d import SAMMed2D
+from napari_sammed.models.sam_med3d import SAMMed3D
 from tests.golden import fill
 
 _DECODER = {
@@ -27,16 +28,32 @@ _VIT = {
     "window_size": 3,
     **_DECODER,
 }
+_VIT_3D = {  # 32 samples a side; a window is wider than the grid of patches, as in the published network
+    "img_size": 32,
+    "patch_size": 16,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 2,
+    "global_attn_indexes": (1,),
+    "window_size": 3,
+    **_DECODER,
+    "prompt_embed_dim": 24,
+}
 _TINY_VIT = {"embed_dims": (16, 32, 32, 48), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 3), **_DECODER}
 _CLASSES = {"sam-vit-b": SAM, "medsam": MedSAM, "sam-med2d": SAMMed2D, "litemedsam": LiteMedSAM}
 TINY = tuple(_CLASSES)
+_VOLUMETRIC_CLASSES = {"sam-med3d": SAMMed3D}
+VOLUMETRIC = tuple(_VOLUMETRIC_CLASSES)
+"""Those that look at volumes only."""
 
 
 def tiny_config(name: str) -> dict[str, Any]:
     """Constructor values of the tiny network."""
+    if name in VOLUMETRIC:
+        return dict(_VIT_3D)
     return dict(_TINY_VIT if name == "litemedsam" else _VIT)
 
 
 def tiny_model(name: str, weights_hash: str = "tiny") -> PromptableModel:
-    """A promptable model of `TINY`."""
-    return _CLASSES[name](fill(networks.create(name, tiny_config(name))), weights_hash)
+    """A promptable model of `TINY` or `VOLUMETRIC`."""
+    return (_CLASSES | _VOLUMETRIC_CLASSES)[name](fill(networks.create(name, tiny_config(name))), weights_hash)

@@ -140,6 +140,38 @@ CARDS: tuple[ModelCard, ...] = (
         ),
     ),
     ModelCard(
+        name="sam-med3d",
+        title="SAM-Med3D",
+        dimensions=frozenset({3}),
+        prompts=frozenset({"point"}),
+        input_size=(128, 128, 128),
+        summary="Whole organs and lesions in volumes from one click; sees a cube of 192 mm around it, at 1.5 mm.",
+        weights=WeightFile(
+            filename="sam_med3d_turbo.pth",
+            size=402_163_626,
+            sha256="899a46d04d3b70f723282ceb489149373558bf0aaba389a346f5ab57da5cdd3c",
+            source="hub",
+            location="blueyo0/SAM-Med3D/sam_med3d_turbo.pth",
+            licence="Apache-2.0",
+            note=(
+                "The version called turbo, the one that its makers offer; also the Google Drive file "
+                "1MuqYRQKIZb4YPtEraK8zTKKpp-dUQIR9. The older sam_med3d.pth and the versions bbox_init and "
+                "cvpr_coreset of the same repository share its network and work as well."
+            ),
+        ),
+        code_licence="Apache-2.0",
+        citation=(
+            "Wang H, Guo S, Ye J, et al. SAM-Med3D: towards general-purpose segmentation models for volumetric medical "
+            "images. ECCV 2024 Workshops (BioImage Computing). arXiv:2310.15161"
+        ),
+        implementation="napari_sammed.models.sam_med3d:SAMMed3D",
+        home="https://github.com/uni-medical/SAM-Med3D",
+        intended_use=(
+            "Organs and lesions in CT, MR and ultrasound volumes, from clicks: trained on 22,000 volumes and 143,000 "
+            "masks of 245 categories."
+        ),
+    ),
+    ModelCard(
         name="samed",
         title="SAMed",
         dimensions=frozenset({2}),

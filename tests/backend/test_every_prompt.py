@@ -12,7 +12,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.models import registry
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
 from tests.phantoms import two_balls
-from tests.tiny_models import TINY, tiny_model
+from tests.tiny_models import TINY, VOLUMETRIC, tiny_model
 
 KINDS: dict[str, tuple[Prompt, ...]] = {
     "click": (Point((20.0, 12.0)),),
@@ -24,23 +24,24 @@ KINDS: dict[str, tuple[Prompt, ...]] = {
     "lasso": (MaskPrompt(np.ones((20, 14), bool), (10, 5)),),
     "mask and click": (MaskPrompt(np.ones((20, 14), bool), (10, 5)), Point((12.0, 6.0), False)),
 }
-MODELS = (*TINY, "random-walker")
+MODELS = (*TINY, *VOLUMETRIC, "random-walker")
 SAYS = {  # what is said, besides nothing
     **dict.fromkeys(
         [(net, kind) for net in ("litemedsam", "medsam") for kind in ("click", "clicks", "box and click")],
         "knows boxes only",
     ),
-    **{(net, "stroke"): "does not know strokes" for net in TINY},
-    **{(net, "lasso"): "does not take a mask" for net in ("litemedsam", "medsam", "random-walker")},
+    **{(net, "stroke"): "does not know strokes" for net in (*TINY, *VOLUMETRIC)},
+    **{(net, "lasso"): "does not take a mask" for net in ("litemedsam", "medsam", "random-walker", *VOLUMETRIC)},
+    **{(net, kind): "does not know boxes" for net in VOLUMETRIC for kind in ("box", "box and click", "two boxes")},
     **{(net, "mask and click"): "does not take a mask" for net in ("litemedsam", "medsam")},
-    ("random-walker", "mask and click"): "takes no masks",
+    **{(net, "mask and click"): "takes no masks" for net in ("random-walker", *VOLUMETRIC)},
     ("sam-vit-b", "lasso"): "its bounding box went along",
 }
 
 
 @pytest.fixture(scope="module")
 def backend():
-    backend = LocalBackend(models={name: tiny_model(name) for name in TINY})
+    backend = LocalBackend(models={name: tiny_model(name) for name in (*TINY, *VOLUMETRIC)})
     yield backend
     backend.shutdown()
 
@@ -58,9 +59,10 @@ def on_slice(prompt: Prompt) -> Prompt:
             return MaskPrompt(prompt.mask[None], (10, *prompt.offset))
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "ndim"), [(name, ndim) for name in MODELS for ndim in (2, 3) if ndim == 3 or name not in VOLUMETRIC]
+)
 def test_every_kind_is_answered(backend, name, kind, ndim):
     volume, _, _ = two_balls((40, 50) if ndim == 2 else (20, 40, 50))
     prompts = Prompts(tuple(KINDS[kind] if ndim == 2 else map(on_slice, KINDS[kind])))

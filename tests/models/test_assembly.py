@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 import subprocess
@@ -25,6 +26,7 @@ from napari_sammed.models.identify import identify_file
 from tests import golden_weights
 from tests.golden import Golden, golden_value, max_difference
 from tests.models.files import safetensors_of
+from tests.tiny_models import tiny_config
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,23 @@ def test_sam_med2d_with_and_without_adapters(name: str, configs: Mapping[str, An
     assert filled(found.network)
     assert any("Adapter" in key for key in found.network.state_dict()) == (name == "sam-med2d")
     assert found.notes == (() if name == "sam-med2d" else ("sam-med2d-plain.pth is SAM-Med2D without adapters.",))
+
+
+@pytest.mark.parametrize("form", ["published", "trainer", "module", "bare"])
+def test_sam_med3d_files_fill_the_network(form: str, tmp_path: Path) -> None:
+    tensors = golden_weights.golden_tensors("sam-med3d", tiny_config("sam-med3d"))
+    left_over = {"epoch": 7, "args": argparse.Namespace(lr=8e-4), "losses": [0.5], "optimizer_state_dict": {}}
+    content = {
+        "published": {"model_state_dict": tensors},
+        "trainer": {**left_over, "model_state_dict": tensors},
+        "module": {"state_dict": {f"module.{key}": value for key, value in tensors.items()}},
+        "bare": tensors,
+    }
+    path = tmp_path / "own.pth"
+    torch.save(content[form], path)
+    found = assemble(registry.card("sam-med3d"), path, config=tiny_config("sam-med3d"))
+    assert filled(found.network)
+    assert found.notes == ()
 
 
 def test_sam_med2d_load_resizes_plain_sam(shared: Path, tmp_path: Path) -> None:
