@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+import numpy as np
+
 from napari_sammed.backend import pieces, propagation, reductions
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
@@ -317,8 +319,11 @@ class LocalBackend:
                 break
             region = larger
         scope = region.box if planar or within is not None else volume.grid.box
+        boxes = reductions.limits(prompts, model.card)
+        if boxes:
+            sentences = (*sentences, "What lay outside of the box was cut off the mask.")
         with clock("decode"):
-            answer = _prediction(model, name, logits, scope, (*notes_of(model), *sentences))
+            answer = _prediction(model, name, logits, scope, (*notes_of(model), *sentences), boxes)
         return replace(answer, seconds=clock.seconds)
 
     def _answer_boxes(
@@ -369,12 +374,21 @@ class LocalBackend:
 
 
 def _prediction(
-    model: PromptableModel, name: str, logits: Logits, scope: Box, sentences: tuple[str, ...]
+    model: PromptableModel,
+    name: str,
+    logits: Logits,
+    scope: Box,
+    sentences: tuple[str, ...],
+    limits: Sequence[Box] = (),
 ) -> Prediction:
-    """Logits and their alternatives on the image grid."""
+    """Logits and their alternatives on the image grid, cut to the boxes in `limits`."""
+
+    def mask(reading: Logits) -> np.ndarray:
+        return reductions.cut(model.restore(reading) > 0, reading.region.box, limits)
+
     readings = [
         replace(
-            Prediction.tight(model.restore(reading) > 0, reading.region.box, score=reading.score, model=name),
+            Prediction.tight(mask(reading), reading.region.box, score=reading.score, model=name),
             scope=scope,
             weights_hash=model.weights_hash,
             reductions=sentences,

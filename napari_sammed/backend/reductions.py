@@ -1,11 +1,13 @@
 """Prompts of kinds that a model does not know, said in kinds that it knows.
 
 A stroke becomes a few well-spread points; a mask its box, or points for a network without boxes; a box for a network
-without boxes its centre; points for a network that knows boxes only, a ladder of boxes (`backend.ladder`).
+without boxes its centre, and a limit to the mask; points for a network that knows boxes only, a ladder of boxes
+(`backend.ladder`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,6 +103,34 @@ def _translate(item: Prompt, card: ModelCard) -> tuple[list[Prompt], str]:
             centre = tuple((lo + hi - 1) / 2 for lo, hi in zip(item.low, item.high, strict=True))
             return [Point(centre)], "does not know boxes: the centre of the box was used as a point."
     raise InputError(f"{type(item).__name__} is not a prompt.")
+
+
+def limits(prompts: Prompts, card: ModelCard) -> tuple[Box, ...]:
+    """The boxes that the mask must not leave, for a network that does not know them and only got their centres.
+
+    None where a positive click or stroke lies outside of all boxes: the object goes on there. Boxes drawn on one slice
+    of a volume, for a network that sees volumes, say nothing about the other slices and limit nothing.
+    """
+    boxes = prompts.of(Box)
+    flat = 3 in card.dimensions and any(box.ndim == 3 and box.thin_axes for box in boxes)
+    if "box" in card.prompts or "point" not in card.prompts or flat:
+        return ()
+    marked = [item.extent for item in prompts if isinstance(item, (Point, Stroke)) and item.positive]
+    outside = any(all(extent.intersect(box) != extent for box in boxes) for extent in marked)
+    return () if outside else boxes
+
+
+def cut(mask: np.ndarray, place: Box, boxes: Sequence[Box]) -> np.ndarray:
+    """The part of a mask that fills `place` which lies in one of the boxes; all of it if there are none."""
+    if not boxes:
+        return mask
+    kept = np.zeros_like(mask)
+    for box in boxes:
+        common = box.intersect(place)
+        if common is not None:
+            part = common.shift([-low for low in place.low]).slices
+            kept[part] = mask[part]
+    return kept
 
 
 def innermost(prompt: MaskPrompt) -> tuple[float, ...]:

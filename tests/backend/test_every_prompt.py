@@ -78,6 +78,22 @@ def test_every_kind_is_answered(backend, name, kind, ndim):
         assert any(said in sentence for sentence in answer.reductions), answer.reductions
 
 
+@pytest.mark.parametrize("name", VOLUMETRIC)
+def test_a_box_bounds_the_mask_of_a_network_that_does_not_know_boxes(backend, name):
+    volume, _, _ = two_balls((20, 40, 50))
+    opened = backend.open(volume)
+    box = Box((6, 10, 8), (14, 30, 25))
+    alone = backend.predict(opened, name, Prompts((Point((9.5, 19.5, 16.0)),)))
+    answer = backend.predict(opened, name, Prompts((box,)))
+    expected = np.zeros(volume.grid.shape, bool)
+    expected[alone.box.slices] = alone.mask
+    found = np.zeros_like(expected)
+    found[answer.box.slices] = answer.mask
+    assert np.array_equal(found[box.slices], expected[box.slices])
+    assert found.sum() == found[box.slices].sum() < expected.sum()
+    assert any("cut off" in sentence for sentence in answer.reductions)
+
+
 @pytest.mark.parametrize("name", ["litemedsam", "medsam"])
 @pytest.mark.parametrize("kind", ["click", "stroke", "lasso", "mask and click"])
 def test_the_ladder_is_for_networks_of_boxes_only(backend, name, kind, monkeypatch):

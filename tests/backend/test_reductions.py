@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_sammed.backend.reductions import STROKE_POINTS, answer, innermost, reduce
+from napari_sammed.backend.reductions import STROKE_POINTS, answer, cut, innermost, limits, reduce
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
@@ -104,3 +104,34 @@ def test_what_cannot_be_answered_is_refused(bright, prompts, sentence):
     model, embedding, _ = bright
     with pytest.raises(InputError, match=sentence):
         answer(model, embedding, Prompts(prompts), None)
+
+
+VOLUMES = replace(POINTS_ONLY, dimensions=frozenset({3}))
+LEFT, RIGHT = Box((2, 2, 2), (6, 6, 6)), Box((2, 2, 10), (6, 6, 14))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "boxes"),
+    [
+        ((LEFT,), (LEFT,)),
+        ((LEFT, RIGHT, Point((3, 3, 12))), (LEFT, RIGHT)),
+        ((LEFT, Point((3, 3, 8), False)), (LEFT,)),
+        ((LEFT, Point((3, 3, 8))), ()),
+        ((LEFT, Stroke(((3, 3, 3), (3, 3, 8)))), ()),
+        ((Box((3, 2, 2), (4, 6, 6)),), ()),
+        ((Point((3, 3, 3)),), ()),
+    ],
+    ids=["box", "two boxes", "negative outside", "positive outside", "stroke reaching out", "one slice", "no box"],
+)
+def test_boxes_limit_what_knows_only_their_centres(prompts, boxes):
+    assert limits(Prompts(prompts), VOLUMES) == boxes
+    assert limits(Prompts(prompts), CARD) == ()  # knows boxes
+
+
+def test_a_mask_is_cut_to_the_boxes():
+    place = Box((4, 0, 0), (8, 10, 13))
+    mask = cut(np.ones(place.shape, bool), place, (LEFT, RIGHT, Box((20, 0, 0), (21, 1, 1))))
+    expected = np.zeros((24, 10, 20), bool)
+    expected[LEFT.slices] = expected[RIGHT.slices] = True
+    assert np.array_equal(mask, expected[place.slices])
+    assert cut(mask, place, ()) is mask
