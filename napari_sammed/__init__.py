@@ -6,9 +6,15 @@ The public names are imported on first use, so that importing the package import
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0.dev0"
+
+# PyTorch's threads on Linux (libgomp) wait for each other in a loop for milliseconds before they sleep. Where another
+# program computes at the same time they wait for a thread that is not running, and an encoder takes many times longer.
+# Read once, when torch is first loaded; what the user has set stays (`tests/benchmarks/beside_others.py`).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _PUBLIC = {
     "Box": "napari_sammed.geometry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,11 @@ def test_napari_and_qt_stay_in_the_plugin(path):
 def test_light_parts_import_without_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")], ids=["unset", "own"])
+def test_threads_wait_politely_unless_the_user_says_otherwise(before, after):
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"} | before
+    code = "import napari_sammed, os; print(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == after
