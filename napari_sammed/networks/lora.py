@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from itertools import chain
 
 import torch
@@ -18,7 +19,7 @@ from napari_sammed.networks.image_encoder import ImageEncoder
 from napari_sammed.networks.transformer import TwoWayTransformer
 
 
-class LowRankUpdate(nn.Module):
+class LowRankUpdate(nn.Module, ABC):
     """What the layers below share: a base layer, and its weight with the update added."""
 
     def __init__(self) -> None:
@@ -27,17 +28,17 @@ class LowRankUpdate(nn.Module):
         self.register_buffer("merged", None, persistent=False)
 
     @property
+    @abstractmethod
     def base(self) -> nn.Linear:
         """The layer that is updated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self) -> Tensor:
         """What is added to the weight of `base`, of its shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def add_update(self, y: Tensor, x: Tensor) -> Tensor:
         """The output y of `base` for input x, with the update's part; out of place."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
