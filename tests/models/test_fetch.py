@@ -418,7 +418,7 @@ def test_too_little_room_is_told_before_the_download(server: Server, monkeypatch
 
 def test_a_disk_that_fills_up_in_the_middle(server: Server) -> None:
     """The kernel refuses to write on after 200 kB; the part stays, and the next try goes on with it."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="this system cannot limit the size of files")
     card = url_card(server)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage.transform import resize
 
 from napari_sammed import networks
 from tests.golden import Golden, fill, max_difference
@@ -25,9 +26,8 @@ def golden(shared):
 
 @pytest.fixture(scope="module", params=FORMS)
 def used(request, golden, network):
-    transform = pytest.importorskip("skimage.transform")
     grey = np.repeat(golden["in.image_gray"][..., None], 3, axis=-1)
-    resized = transform.resize(grey, (1024, 1024), order=3, preserve_range=True, anti_aliasing=True)
+    resized = resize(grey, (1024, 1024), order=3, preserve_range=True, anti_aliasing=True)
     pixels = torch.from_numpy(resized.astype(np.uint8)).float()
     pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
     form = FORMS[request.param](network)
