@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
+from napari_sammed.models.base import LabelMap
 from napari_sammed.prompts import MaskPrompt, Prompts
 
 if TYPE_CHECKING:
@@ -92,17 +93,13 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class ClassMap:
-    """A backend's answer where no prompt was needed: every voxel of a part of an image has a class.
+class ClassMap(LabelMap):
+    """A backend's answer where no prompt was needed: a model's label map, and how it came about.
 
     Parameters
     ----------
-    labels : ndarray of uint8
-        Of shape ``box.shape``; 0 is background, ``i`` the class ``classes[i - 1]``.
-    box : Box
-        Where it lies in the image.
-    classes : tuple of str
-        Names of labels 1, 2, ...
+    labels, box, classes
+        See `napari_sammed.models.base.LabelMap`.
     model, weights_hash : str
         What answered.
     notes : tuple of str
@@ -111,9 +108,6 @@ class ClassMap:
         Time spent, by step: "load", "segment", "total".
     """
 
-    labels: np.ndarray
-    box: Box
-    classes: tuple[str, ...]
     model: str
     weights_hash: str = ""
     notes: tuple[str, ...] = ()
