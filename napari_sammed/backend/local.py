@@ -6,11 +6,9 @@ import statistics
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 
-import numpy as np
-
-from napari_sammed.backend import pieces, propagation, reductions
+from napari_sammed.backend import propagation
+from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.guards import Clock, out_of_memory
@@ -21,7 +19,7 @@ from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.models.base import BoxModel, Embedding, GrowingModel, Logits, ModelCard, PromptableModel
+from napari_sammed.models.base import BoxModel, Embedding, Logits, ModelCard, PromptableModel
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
 
@@ -61,6 +59,7 @@ class LocalBackend:
         self._images: dict[ImageId, Volume] = {}
         self._users: dict[ImageId, int] = {}
         self._embeddings = Embeddings(cache_bytes)
+        self._answerer = Answerer(self._models, self._embeddings)
         self._lock = threading.Lock()
         self._inference = InferenceThread()
 
@@ -121,20 +120,19 @@ class LocalBackend:
             raise InputError("There is no prompt to segment from: click, draw a box or hand over a mask.")
         prompts.check_inside(volume.grid)
         window = window or Window.auto(volume)
-        planar = volume.grid.ndim == 3 and 3 not in self.card(model).dimensions
-        if planar and region is None:
+        card = self.card(model)
+        if min(card.dimensions) > volume.grid.ndim:
+            raise InputError(f"{card.title} looks at volumes only: choose a model of flat images for this one.")
+        if slice_by_slice(volume.grid, card) and region is None:
             last = prompts.items[-1]
             region = slice_region(volume.grid, last)
             axis = region.thin_axes[0]
             if isinstance(last, Box) and spans_slices(last, axis):
                 return self._walk(image, model, last, axis, window, last, cancel, progress)
             prompts = in_region(prompts, region)
+        question = Question(image, volume, model, prompts, window, region, previous, cancel, progress)
         clock = Clock()
-        return self._inference.run(
-            lambda: self._answer(image, model, prompts, window, region, previous, planar, clock, cancel, progress),
-            Priority.CLICK,
-            cancel,
-        )
+        return self._inference.run(lambda: self._answerer.answer(question, clock), Priority.CLICK, cancel)
 
     def propagate(
         self,
@@ -217,7 +215,7 @@ class LocalBackend:
         Prompts(tuple(boxes)).check_inside(volume.grid)
         window = window or Window.auto(volume)
         card = self.card(model)
-        planar = volume.grid.ndim == 3 and 3 not in card.dimensions
+        planar = slice_by_slice(volume.grid, card)
         groups: dict[Box | None, list[int]] = {}  # one pass each
         answers: dict[int, Prediction] = {}
         for number, (box, region) in enumerate(zip(boxes, regions or [None] * len(boxes), strict=True)):
@@ -233,12 +231,9 @@ class LocalBackend:
             )
         for region, numbers in groups.items():
             own = [boxes[number] for number in numbers]
+            question = Question(image, volume, model, Prompts(tuple(own)), window, region, None, cancel, progress)
             found = self._inference.run(
-                lambda own=own, region=region: self._answer_boxes(
-                    image, model, own, window, region, planar, cancel, progress
-                ),
-                Priority.CLICK,
-                cancel,
+                lambda own=own, question=question: self._answerer.answer_boxes(question, own), Priority.CLICK, cancel
             )
             answers |= dict(zip(numbers, found, strict=True))
         return [answers[number] for number in range(len(boxes))]
@@ -281,119 +276,13 @@ class LocalBackend:
             for part in parts
         ]
 
-    # ---- on the inference thread ----------------------------------------------------------------------------------
-
-    def _answer(
-        self,
-        image: ImageId,
-        name: str,
-        prompts: Prompts,
-        window: Window,
-        within: Box | None,
-        previous: Logits | None,
-        planar: bool,
-        clock: Clock,
-        cancel: Cancel | None,
-        progress: Progress | None,
-    ) -> Prediction:
-        volume = self._volume(image)
-        with clock("load"):
-            model = self._models.promptable(name, cancel, progress)
-        if pieces.needed(prompts, model.card):
-            return pieces.correct(
-                prompts,
-                model.card,
-                lambda part: self._answer(image, name, part, window, within, None, planar, clock, cancel, progress),
-            )
-        understood, _ = reductions.reduce(prompts, model.card)
-        region = model.plan(volume.grid, understood, within)
-        while True:
-            with clock("embed"):
-                embedding = self._embeddings.get(image, volume, model, region, window, cancel, progress)
-            if previous is not None and previous.region != region:
-                previous = None  # of another part of the image
-            with clock("decode"), out_of_memory(name):
-                logits, sentences = reductions.answer(model, embedding, prompts, previous, cancel)
-            larger = model.grow(logits, volume.grid, understood, within) if isinstance(model, GrowingModel) else None
-            if larger is None:
-                break
-            region = larger
-        scope = region.box if planar or within is not None else volume.grid.box
-        boxes = reductions.limits(prompts, model.card)
-        if boxes:
-            sentences = (*sentences, "What lay outside of the box was cut off the mask.")
-        with clock("decode"):
-            answer = _prediction(model, name, logits, scope, (*notes_of(model), *sentences), boxes)
-        return replace(answer, seconds=clock.seconds)
-
-    def _answer_boxes(
-        self,
-        image: ImageId,
-        name: str,
-        boxes: Sequence[Box],
-        window: Window,
-        within: Box | None,
-        planar: bool,
-        cancel: Cancel | None,
-        progress: Progress | None,
-    ) -> list[Prediction]:
-        """Boxes on one slice, or on a flat image, in one pass; they share the time that it took."""
-        volume = self._volume(image)
-        clock = Clock()
-        with clock("load"):
-            model = self._models.promptable(name, cancel, progress)
-        if not isinstance(model, BoxModel):
-            return [
-                self._answer(image, name, Prompts((box,)), window, within, None, planar, Clock(), cancel, progress)
-                for box in boxes
-            ]
-        region = model.plan(volume.grid, Prompts((boxes[0],)), within)
-        with clock("embed"):
-            embedding = self._embeddings.get(image, volume, model, region, window, cancel, progress)
-        inside = [box.intersect(region.box) for box in boxes]
-        if None in inside:
-            raise InputError(f"The box {boxes[inside.index(None)]} lies outside the part that is looked at.")
-        with clock("decode"), out_of_memory(name):
-            found = model.decode_boxes(embedding, inside)
-            answers = [_prediction(model, name, logits, region.box, notes_of(model)) for logits in found]
-        share = {step: seconds / len(boxes) for step, seconds in clock.seconds.items()}
-        return [replace(answer, seconds=share) for answer in answers]
-
     def _ahead(self, image: ImageId, name: str, regions: Sequence[Box], window: Window) -> None:
         model = self._models[name]
         if image in self._images and model is not None:
             self._embeddings.prepare(image, self._images[image], model, regions, window)
-
-    # ---- small things ---------------------------------------------------------------------------------------------
 
     def _volume(self, image: ImageId) -> Volume:
         try:
             return self._images[image]
         except KeyError:
             raise InputError("This image is not open: open it before asking about it.") from None
-
-
-def _prediction(
-    model: PromptableModel,
-    name: str,
-    logits: Logits,
-    scope: Box,
-    sentences: tuple[str, ...],
-    limits: Sequence[Box] = (),
-) -> Prediction:
-    """Logits and their alternatives on the image grid, cut to the boxes in `limits`."""
-
-    def mask(reading: Logits) -> np.ndarray:
-        return reductions.cut(model.restore(reading) > 0, reading.region.box, limits)
-
-    readings = [
-        replace(
-            Prediction.tight(mask(reading), reading.region.box, score=reading.score, model=name),
-            scope=scope,
-            weights_hash=model.weights_hash,
-            reductions=sentences,
-            logits=replace(reading, alternatives=()),
-        )
-        for reading in (logits, *logits.alternatives)
-    ]
-    return replace(readings[0], alternatives=tuple(readings[1:]))
