@@ -241,6 +241,26 @@ class GrowingModel(PromptableModel, Protocol):
 
 
 @runtime_checkable
+class ZoomingModel(PromptableModel, Protocol):
+    """A model that can look closer, at a part of an image in as many windows as it takes."""
+
+    def windows(self, grid: Grid, part: Box) -> list[Region]:
+        """Regions that together cover a part of an image, at the finest grid that the model's input allows.
+
+        One, where the part fits into the input with the image's own spacing; else several of about that spacing, each
+        half overlapping the next. They may reach beyond the part, where more of the image fits into the input.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the image.
+        part : Box
+            Inside the image; for a 2D model on a volume one voxel thick along one axis.
+        """
+        ...
+
+
+@runtime_checkable
 class AutomaticModel(Protocol):
     """A model that needs no prompt: it gives every voxel one of its classes. Its card names no prompt kinds."""
 

@@ -10,8 +10,6 @@ Source: Du et al., SegVol (2023), section 3.3; ``data_process/demo_data_process.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
+from napari_sammed.models.windows import window_boxes
 
 _PERCENTILES = (0.05, 99.95)
 _POINTS = 5  # in a window with any, made up with ignored ones
@@ -114,17 +113,6 @@ def focus(mask: np.ndarray, window: Sequence[int]) -> Box | None:
         return None
     margin = [max(0, wanted - size) // 2 for wanted, size in zip(window, tight.shape, strict=True)]
     return tight.grow(margin).intersect(Box.of_shape(mask.shape))
-
-
-def window_boxes(shape: Sequence[int], window: Sequence[int]) -> list[Box]:
-    """Half-overlapping windows that cover an array at least as large, the last one flush with its end, x fastest."""
-    starts = []
-    for size, side in zip(shape, window, strict=True):
-        count = math.ceil((size - side) / (side // 2)) + 1
-        starts.append([min(number * (side // 2), size - side) for number in range(count)])
-    return [
-        Box(low, tuple(a + side for a, side in zip(low, window, strict=True))) for low in itertools.product(*starts)
-    ]
 
 
 def bounds(mask: np.ndarray) -> np.ndarray:
