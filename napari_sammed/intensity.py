@@ -195,7 +195,7 @@ def positive_percentiles(array: np.ndarray, quantiles: tuple[float, ...]) -> tup
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
         counts = _histogram(array)
         if counts.any():
-            return tuple(_quantile(counts, q / 100) for q in quantiles)
+            return tuple(quantile_of_counts(counts, q / 100) for q in quantiles)
     positive = array[array > 0]
     return tuple(float(v) for v in np.percentile(positive if positive.size else array, quantiles))
 
@@ -210,7 +210,7 @@ def _histogram(array: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _quantile(counts: np.ndarray, fraction: float) -> float:
+def quantile_of_counts(counts: np.ndarray, fraction: float) -> float:
     """The quantile that `numpy.percentile` would give for the voxels of a histogram, to the last bit."""
     below = counts.cumsum()
     position = (int(below[-1]) - 1) * fraction
