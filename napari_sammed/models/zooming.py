@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
+from napari_sammed.intensity import quantile_of_counts
 from napari_sammed.models.windows import window_boxes
 
 _PERCENTILES = (0.05, 99.95)
@@ -43,20 +44,42 @@ class WindowPrompts:
 
 
 def grey_limits(array: np.ndarray) -> tuple[float, float]:
-    """The grey values that become 0 and 1: extremes of the volume cut at two percentiles of what exceeds its mean.
+    """The grey values that become 0 and 1: two percentiles of what exceeds the volume's mean.
 
-    The official code also subtracts a mean and divides by a deviation; scaling to 0..1 afterwards undoes both.
+    The official code also subtracts a mean and divides by a deviation; scaling to 0..1 afterwards undoes both. Values
+    of 8 and 16 bits are counted, so that no part of the volume is copied; of others, those above the mean are.
+
+    Where all that exceeds the mean is equal, which the official code cannot take, the lowest value becomes 0.
 
     Raises
     ------
     InputError
-        If all voxels are equal.
+        For voxels that are NaN or infinite, and if all voxels are equal.
     """
-    above = array[array > array.mean(dtype=float)]
-    if not above.size:
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:
+        lowest, counts = _counted(array)
+        values = np.arange(len(counts))
+        above = np.where(values > values @ counts / array.size, counts, 0)
+        limits = [lowest + quantile_of_counts(above, part / 100) for part in _PERCENTILES if above.any()]
+    else:
+        mean = array.mean(dtype=float)
+        if not np.isfinite(mean):
+            raise InputError("The image has voxels that are NaN or infinite: replace them first.")
+        above = array[array > mean]
+        limits = np.percentile(above, _PERCENTILES, overwrite_input=True).tolist() if above.size else []
+    if not limits:
         raise InputError(f"The image has the same value {array.flat[0]:g} everywhere: there is nothing to segment.")
-    low, high = np.percentile(above, _PERCENTILES)
-    return max(float(low), float(array.min())), min(float(high), float(array.max()))
+    low, high = limits
+    return (low, high) if low < high else (float(array.min()), high)
+
+
+def _counted(array: np.ndarray) -> tuple[int, np.ndarray]:
+    """The lowest value, and how many voxels have it, the next one, and so on up to the highest."""
+    lowest, highest = int(array.min()), int(array.max())
+    counts = np.zeros(highest - lowest + 1, np.int64)
+    for part in array:  # one by one, as whole numbers of 64 bits are made of them
+        counts += np.bincount((part.astype(int) - lowest).ravel(), minlength=len(counts))
+    return lowest, counts
 
 
 def scaled(array: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
