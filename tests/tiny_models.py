@@ -11,6 +11,7 @@ from napari_sammed.models.medsam import MedSAM
 from napari_sammed.models.sam import SAM
 from napari_sammed.models.sam_med2d import SAMMed2D
 from napari_sammed.models.sam_med3d import SAMMed3D
+from napari_sammed.models.segvol import SegVol
 from tests.golden import fill
 
 _DECODER = {
@@ -39,19 +40,26 @@ _VIT_3D = {  # 32 samples a side; a window is wider than the grid of patches, as
     **_DECODER,
     "prompt_embed_dim": 24,
 }
+_WINDOW_VIT = {
+    "spatial_size": (8, 32, 48),
+    "patch_size": (2, 8, 8),
+    "hidden_size": 32,
+    "mlp_dim": 64,
+    "num_layers": 2,
+    "num_heads": 2,
+    **{key: value for key, value in _DECODER.items() if key != "prompt_embed_dim"},
+}
 _TINY_VIT = {"embed_dims": (16, 32, 32, 48), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 3), **_DECODER}
 _CLASSES = {"sam-vit-b": SAM, "medsam": MedSAM, "sam-med2d": SAMMed2D, "litemedsam": LiteMedSAM}
 TINY = tuple(_CLASSES)
-_VOLUMETRIC_CLASSES = {"sam-med3d": SAMMed3D}
+_VOLUMETRIC_CLASSES = {"sam-med3d": SAMMed3D, "segvol": SegVol}
 VOLUMETRIC = tuple(_VOLUMETRIC_CLASSES)
 """Those that look at volumes only."""
 
 
 def tiny_config(name: str) -> dict[str, Any]:
     """Constructor values of the tiny network."""
-    if name in VOLUMETRIC:
-        return dict(_VIT_3D)
-    return dict(_TINY_VIT if name == "litemedsam" else _VIT)
+    return dict({"sam-med3d": _VIT_3D, "segvol": _WINDOW_VIT, "litemedsam": _TINY_VIT}.get(name, _VIT))
 
 
 def tiny_model(name: str, weights_hash: str = "tiny") -> PromptableModel:

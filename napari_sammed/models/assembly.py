@@ -22,7 +22,7 @@ from napari_sammed.models.fitting import Plan, build, check_fit, fill, shapes_of
 from napari_sammed.models.identify import published_as
 from napari_sammed.models.samed_files import FindBase, plan_samed
 from napari_sammed.models.sources import weight_file
-from napari_sammed.networks.official_files import HEADS, from_sam_file
+from napari_sammed.networks.official_files import HEADS, from_sam_file, from_segvol_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,6 +92,8 @@ def _plan(card: ModelCard, file: Checkpoint, find_base: FindBase, config: Mappin
     if card.name == "sam-med2d":
         return _plan_sam_med2d(card, file, config)
     network = build(card.name, config)
+    if card.name == "segvol":
+        return _plan_segvol(card, file, network)
     check_fit(file.shapes, shapes_of(network.state_dict()), file.path, card)
     return Plan(network, file.read)
 
@@ -164,3 +166,14 @@ def _resized_note(file: Checkpoint, expected: fingerprint.Shapes) -> str:
         f"{file.path.name} is plain SAM, not SAM-Med2D: its position tables were resized to {side} pixels as the "
         "official loader does; it has no adapters and has not learnt from medical images."
     )
+
+
+# ---- SegVol
+
+
+def _plan_segvol(card: ModelCard, file: Checkpoint, network: nn.Module) -> Plan:
+    """The text branch is left in the file: the network is used without texts."""
+    expected = shapes_of(network.state_dict())
+    kept = from_segvol_file(file.shapes, expected)
+    check_fit(kept, expected, file.path, card)
+    return Plan(network, lambda: file.read(kept))

@@ -172,6 +172,42 @@ CARDS: tuple[ModelCard, ...] = (
         ),
     ),
     ModelCard(
+        name="segvol",
+        title="SegVol",
+        dimensions=frozenset({3}),
+        prompts=frozenset({"point", "box"}),
+        input_size=(32, 256, 256),
+        summary="Clicks and boxes in CT volumes: sees the whole of a scan at once, then looks closer where it matters.",
+        weights=WeightFile(
+            filename="SegVol_v1.pth",
+            size=0,
+            sha256="",
+            source="file",
+            location=(
+                "Hugging Face, about 724 MB: download "
+                "https://huggingface.co/BAAI/SegVol/resolve/main/pytorch_model.bin in a browser and save it as "
+                "SegVol_v1.pth; or from the Google Drive folder that https://github.com/BAAI-DCAI/SegVol leads to"
+            ),
+            licence=NOT_STATED,
+            permissive=False,
+            note=(
+                "The project is under MIT; for the weights no licence is stated. They contain the text tower of CLIP, "
+                "which is not used here."
+            ),
+        ),
+        code_licence="MIT",
+        citation=(
+            "Du Y, Bai F, Huang T, Zhao B. SegVol: universal and interactive volumetric medical image segmentation. "
+            "Advances in Neural Information Processing Systems 37 (2024). arXiv:2311.13385"
+        ),
+        implementation="napari_sammed.models.segvol:SegVol",
+        home="https://github.com/BAAI-DCAI/SegVol",
+        intended_use=(
+            "Organs and lesions in CT volumes, from clicks, a box, or both: trained on 5,772 labelled volumes with "
+            "more than 200 categories, after 96,000 without labels."
+        ),
+    ),
+    ModelCard(
         name="samed",
         title="SAMed",
         dimensions=frozenset({2}),

@@ -142,6 +142,14 @@ def _segvol(shapes: Shapes) -> Identity | None:
     return Identity("SegVol", ("segvol",), {"text": text})
 
 
+def _segvol_encoder(shapes: Shapes) -> Identity | None:
+    if not any(key.startswith("encoder.patch_embedding.") for key in shapes):
+        return None
+    return Identity(
+        "SegVol's image encoder before it learnt to segment", remark="Get SegVol_v1.pth or pytorch_model.bin instead."
+    )
+
+
 def _sam2(shapes: Shapes) -> Identity | None:
     if not any(key.startswith(("image_encoder.trunk.", "sam_mask_decoder.")) for key in shapes):
         return None
@@ -202,6 +210,7 @@ _LOOKS: tuple[Callable[[Shapes], Identity | None], ...] = (
     _samed,
     _samed_network,
     _segvol,
+    _segvol_encoder,
     _sam2,
     _transformers,
     _tiny_vit,

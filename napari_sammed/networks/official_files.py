@@ -11,9 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
+
+_Entry = TypeVar("_Entry")
 
 POSITIONS = "image_encoder.pos_embed"
 HEADS = ("mask_tokens", "output_hypernetworks_mlps", "iou_prediction_head")
@@ -164,8 +167,8 @@ def file_name(key: str) -> str:
     return key
 
 
-def from_segvol_file(file: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """The tensors of a SegVol file without the parts of its text branch that are not ``wanted``.
+def from_segvol_file(file: Mapping[str, _Entry], wanted: Collection[str]) -> dict[str, _Entry]:
+    """The entries of a SegVol file, tensors or shapes, without the parts of its text branch that are not ``wanted``.
 
     ``wanted`` are the network's keys. Everything else is kept, so that strict loading finds what does not belong there.
     """
