@@ -89,6 +89,9 @@ def reduce(prompts: Prompts, card: ModelCard) -> tuple[Prompts, tuple[str, ...]]
 
 def _translate(item: Prompt, card: ModelCard) -> tuple[list[Prompt], str]:
     """One prompt in other kinds, and the end of a sentence that says how."""
+    if isinstance(item, MaskPrompt) and "mask" in card.prompts and item.extent.thin_axes and 2 not in card.dimensions:
+        # Of the other slices it says nothing; to the network it would say that the object is not there.
+        return [Point(innermost(item))], "takes masks of whole volumes: of one slice's its innermost point was used."
     if isinstance(item, Point) or _KINDS[type(item)] in card.prompts:
         return [item], ""
     match item:

@@ -241,6 +241,24 @@ class GrowingModel(PromptableModel, Protocol):
 
 
 @runtime_checkable
+class ExtendingModel(PromptableModel, Protocol):
+    """A model whose region has one size, and which follows larger objects from region to region."""
+
+    def beyond(self, answers: Sequence[Logits], prompts: Prompts, within: Box | None) -> Region | None:
+        """The next region to look at: where the object leaves those of the answers, or where it was marked outside of
+        them; None where it is all seen."""
+        ...
+
+    def decode_beyond(self, embedding: Embedding, prompts: Prompts, answers: Sequence[Logits]) -> Logits:
+        """Answer about a further region, from the prompts that lie in it and what the answers so far say of it."""
+        ...
+
+    def joined(self, answers: Sequence[Logits]) -> Logits:
+        """One answer about all regions, for `restore`."""
+        ...
+
+
+@runtime_checkable
 class ZoomingModel(PromptableModel, Protocol):
     """A model that can look closer, at a part of an image in as many windows as it takes."""
 

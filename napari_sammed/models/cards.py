@@ -143,9 +143,12 @@ CARDS: tuple[ModelCard, ...] = (
         name="sam-med3d",
         title="SAM-Med3D",
         dimensions=frozenset({3}),
-        prompts=frozenset({"point"}),
+        prompts=frozenset({"point", "mask"}),
         input_size=(128, 128, 128),
-        summary="Whole organs and lesions in volumes from one click; sees a cube of 192 mm around it, at 1.5 mm.",
+        summary=(
+            "Whole organs and lesions in volumes from one click; sees a cube of 192 mm around it, at 1.5 mm, and "
+            "follows larger structures from cube to cube."
+        ),
         weights=WeightFile(
             filename="sam_med3d_turbo.pth",
             size=402_163_626,
@@ -167,8 +170,8 @@ CARDS: tuple[ModelCard, ...] = (
         implementation="napari_sammed.models.sam_med3d:SAMMed3D",
         home="https://github.com/uni-medical/SAM-Med3D",
         intended_use=(
-            "Organs and lesions in CT, MR and ultrasound volumes, from clicks: trained on 22,000 volumes and 143,000 "
-            "masks of 245 categories."
+            "Organs and lesions in CT, MR and ultrasound volumes, from clicks and masks to correct: trained on 22,000 "
+            "volumes and 143,000 masks of 245 categories."
         ),
     ),
     ModelCard(

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.geometry import Box, Grid, Region, nearest_voxel
 from napari_sammed.models.axial import AxialView
+from napari_sammed.models.resampling import covered
+from napari_sammed.models.windows import covering
 
 _ROUNDING = 1e-6  # a quotient this little above a whole number is one: spacings of headers are rounded
 
@@ -30,6 +32,14 @@ class CubeRegion(Region):
     """
 
     image: Grid
+
+    @classmethod
+    def seeing(cls, image: Grid, cube: Grid, limit: Box) -> CubeRegion | None:
+        """The region of a cube whose answer may change all that it sees of the image inside a box; None if that is
+        nothing."""
+        seen = covered(image, cube)
+        box = None if seen is None else seen.intersect(limit)
+        return None if box is None else cls(box, cube, image)
 
     @property
     def answered(self) -> Grid:
@@ -78,3 +88,27 @@ def centred_cube(box: Box, side: int) -> Box:
     """
     low = [(first + last) // 2 - side // 2 for first, last in zip(box.low, box.high, strict=True)]
     return Box(tuple(low), tuple(first + side for first in low))
+
+
+def place_of(cube: Grid, lattice: Grid) -> Box:
+    """Where a cube lies in its lattice, or in another cube of it."""
+    return Box.of_shape(cube.shape).shift(nearest_voxel(lattice.to_index(cube.origin)).tolist())
+
+
+def aligned(cube: Box, other: Box, cell: int) -> Box:
+    """A cube moved by less than `cell` samples, so that it is a multiple of them away from another one."""
+    return cube.shift([(b - a) % cell for a, b in zip(cube.low, other.low, strict=True)])
+
+
+def covering_cubes(part: Box, lattice: Box, side: int) -> list[Box]:
+    """Half-overlapping cubes of `side` samples that cover a part of a lattice; one, if the part fits into it.
+
+    They lie inside the lattice, and around its middle along axes where it is shorter than a cube.
+    """
+    middle = centred_cube(lattice, side)
+    short = [high - low < side for low, high in zip(lattice.low, lattice.high, strict=True)]
+    room = Box(
+        tuple(a if s else b for s, a, b in zip(short, middle.low, lattice.low, strict=True)),
+        tuple(a if s else b for s, a, b in zip(short, middle.high, lattice.high, strict=True)),
+    )
+    return covering(part, (side,) * lattice.ndim, room)

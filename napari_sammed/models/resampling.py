@@ -11,6 +11,7 @@ import numpy as np
 from napari_sammed.geometry import Box, Grid
 
 _PARALLEL = 1e-3  # how much of a step along one axis may go along the others; headers are that exact
+_AT_ONCE = 1 << 24  # values interpolated at once: answers about whole bodies are large
 
 
 def resample(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
@@ -46,10 +47,57 @@ def resample(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     wanted = [np.clip(line[part], 0, n - 1) for line, part, n in zip(lines, inside, values.shape, strict=True)]
     first = [int(line.min()) for line in wanted]
     values = values[tuple(slice(a, int(line.max()) + 2) for a, line in zip(first, wanted, strict=True))]
-    for axis, line in enumerate(wanted):
-        values = _interpolate(values, axis, line - first[axis], result.dtype)
-    result[inside] = values
+    filled = result[inside]
+    rows = max(_AT_ONCE * len(filled) // filled.size, 1)
+    for start in range(0, len(filled), rows):
+        slab = values
+        for axis, line in enumerate([wanted[0][start : start + rows], *wanted[1:]]):
+            slab = _interpolate(slab, axis, line - first[axis], result.dtype)
+        filled[start : start + rows] = slab
     return result
+
+
+def coverage(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Which share of each voxel of the target is covered by a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+        Of shape ``source.shape``; there is nothing outside of it.
+    source, target : Grid
+        Each axis of one is parallel to an axis of the other.
+
+    Returns
+    -------
+    ndarray of float32
+        Of shape ``target.shape``, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        For grids that are tilted against each other.
+    """
+    axes, lines = _lines(source, target)
+    turned = mask.transpose(axes)
+    first, *others = (
+        _overlaps(line, step / source.spacing[own], size)
+        for line, step, own, size in zip(lines, target.spacing, axes, turned.shape, strict=True)
+    )
+    shares = np.zeros((len(first), *turned.shape[1:]), np.float32)
+    for row, weights in zip(shares, first, strict=True):  # one at a time, as the mask in floats may be large
+        touched = np.flatnonzero(weights)
+        row += np.tensordot(weights[touched], turned[touched].astype(np.float32), 1)
+    for axis, weights in enumerate(others, start=1):
+        shares = np.moveaxis(np.tensordot(weights, shares, (1, axis)), 0, axis)
+    return np.ascontiguousarray(shares.clip(0, 1))
+
+
+def _overlaps(centres: np.ndarray, length: float, size: int) -> np.ndarray:
+    """Share of each of some intervals around centres that lies on each voxel of a line: (intervals, size)."""
+    voxels = np.arange(size)
+    ends = np.minimum(centres[:, None] + length / 2, voxels + 0.5)
+    starts = np.maximum(centres[:, None] - length / 2, voxels - 0.5)
+    return ((ends - starts).clip(0) / length).astype(np.float32)
 
 
 def covered(image: Grid, grid: Grid) -> Box | None:

@@ -11,22 +11,22 @@ import torch.nn.functional as F
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
-from napari_sammed.models import registry
+from napari_sammed.models import cube_choice, registry
+from napari_sammed.models.adjoining import blended, enclosing, innermost_sample
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.cubes import CubeRegion, canonical_lattice, centred_cube, on_lattice
-from napari_sammed.models.resampling import covered, resample
+from napari_sammed.models.cubes import CubeRegion
+from napari_sammed.models.refining import logit
+from napari_sammed.models.resampling import coverage, resample
 from napari_sammed.models.stability import stability_score
 from napari_sammed.networks import optimized
-from napari_sammed.prompts import Point, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompts
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
     from napari_sammed.networks import PromptableNetwork
     from napari_sammed.volume import Volume
 
-SPACING = 1.5
-"""mm between samples, as in the training of the network."""
-
+_SURE = 1e-3  # a mask prompt says 0.1 % or 99.9 %: as a logit -6.9 or 6.9, the range of the networks' own answers
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
@@ -73,55 +73,15 @@ class SAMMed3D:
         self.kept_as = torch.float32 if dtype == torch.float32 else torch.float16
         self.newest_only = newest_only
         self.side = self.network.prompt_encoder.input_size[0]
+        self.mask_shape = self.network.prompt_encoder.mask_input_size
 
     def plan(self, grid: Grid, prompts: Prompts, within: Box | None) -> CubeRegion:
-        """A cube in canonical orientation around `within`, or where that does not fit, around the prompts.
+        """See `napari_sammed.models.cube_choice.first_cube`."""
+        return cube_choice.first_cube(grid, prompts, within, self.side)
 
-        Around the first positive prompt, so that more clicks keep the cube, while it holds all prompts; then around
-        the middle of all of them; around the newest positive one where they are too far apart for one cube.
-
-        Raises
-        ------
-        InputError
-            For flat images, for parts outside of the image, and if there is neither a positive prompt nor a part that
-            fits into the cube.
-        """
-        if grid.ndim != 3:
-            raise InputError(f"{self.card.title} looks at volumes only: choose a model of flat images for this one.")
-        limit = grid.box if within is None else within.intersect(grid.box)
-        if limit is None:
-            raise InputError(
-                f"The part from {within.low} to {within.high} lies outside the image of shape {grid.shape}."
-            )
-        lattice = canonical_lattice(grid, SPACING)
-        part = on_lattice(limit, grid, lattice)
-        if within is None or max(part.shape) > self.side:
-            part = self._middle(grid, lattice, prompts)
-        cube = lattice.crop(centred_cube(part, self.side))
-        seen = covered(grid, cube)
-        box = None if seen is None else seen.intersect(limit)
-        if box is None:
-            raise InputError("No prompt lies in the part of the image to look at.")
-        return CubeRegion(box, cube, grid)
-
-    def _middle(self, grid: Grid, lattice: Grid, prompts: Prompts) -> Box:
-        """The part of the lattice whose middle is that of the cube."""
-        extents = [item if isinstance(item, Box) else item.extent for item in prompts]
-        positive = [
-            extent
-            for item, extent in zip(prompts, extents, strict=True)
-            if isinstance(item, Box) or getattr(item, "positive", True)
-        ]
-        if not positive:
-            raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
-        everything = on_lattice(prompts.extent, grid, lattice)
-        first = on_lattice(positive[0], grid, lattice)
-        around_first = centred_cube(first, self.side)
-        if everything.intersect(around_first) == everything:
-            return first
-        if max(everything.shape) <= self.side:
-            return everything
-        return on_lattice(positive[-1], grid, lattice)
+    def windows(self, grid: Grid, part: Box) -> list[CubeRegion]:
+        """See `napari_sammed.models.cube_choice.closer_cubes`."""
+        return cube_choice.closer_cubes(grid, part, self.side)
 
     @torch.inference_mode()
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
@@ -137,34 +97,81 @@ class SAMMed3D:
         return Embedding(features, region, image.grid, features.numel() * features.element_size())
 
     def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
-        """Answer the clicks that lie in the cube; `previous` goes to the network as its mask prompt.
+        """Answer the clicks and masks that lie in the cube.
 
-        The score is how steady the mask is: the network's own estimate has not been trained.
+        The mask prompt is `previous`, which the clicks refine, unless the newest prompt is itself a mask. A mask alone
+        is enough: the network was trained with rounds without a click. The score is how steady the mask is: the
+        network's own estimate has not been trained.
 
         Raises
         ------
         InputError
-            If no click lies in the cube, or only negative ones and there is nothing that they could correct.
+            If neither a click nor a mask lies in the cube, or only negative clicks and there is nothing that they could
+            correct.
         """
-        if previous is not None and previous.region != embedding.region:
-            previous = None
-        points, labels = self._clicks(embedding, prompts, refine=previous is not None)
-        values = self.answer(embedding, points, labels, None if previous is None else previous.values)
-        return Logits(values, embedding.region, stability_score(values))
+        region = cast(CubeRegion, embedding.region)
+        points, labels = self._clicks(region, prompts)
+        mask = self._mask_prompt(region, prompts)
+        refines = previous is not None and previous.region == region and bool(labels.size)
+        if refines and (mask is None or not isinstance(prompts.items[-1], MaskPrompt)):
+            mask = previous.values
+            if self.newest_only:
+                points, labels = points[-1:], labels[-1:]
+        if mask is None and not labels.size:
+            raise InputError(f"{self.card.title} needs a click or a mask in the part of the image that it looks at.")
+        if mask is None and not labels.any():
+            raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
+        return _scored(self.answer(embedding, points, labels, mask), region)
 
-    def _clicks(self, embedding: Embedding, prompts: Prompts, refine: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _clicks(self, region: CubeRegion, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
         """Places in the cube and signs of the clicks in it."""
         clicks = prompts.of(Point)
-        indices = np.array([click.index for click in clicks]).reshape(-1, embedding.image.ndim)
-        points = embedding.region.grid.to_index(embedding.image.to_world(indices))
-        labels = np.array([int(click.positive) for click in clicks])
+        indices = np.array([click.index for click in clicks]).reshape(-1, 3)
+        points = region.grid.to_index(region.image.to_world(indices))
         inside = ((points >= -0.5) & (points < self.side - 0.5)).all(axis=1)
-        points, labels = points[inside], labels[inside]
-        if not labels.size:
-            raise InputError(f"{self.card.title} needs a click in the part of the image that it looks at.")
-        if not refine and not labels.any():
-            raise InputError("A click inside the object is needed first; there are only clicks outside of it.")
-        return (points[-1:], labels[-1:]) if refine and self.newest_only else (points, labels)
+        return points[inside], np.array([int(click.positive) for click in clicks])[inside]
+
+    def _mask_prompt(self, region: CubeRegion, prompts: Prompts) -> np.ndarray | None:
+        """The masks in the cube as the network's logits: by the share of each cell that they cover; None if none is."""
+        painted = np.zeros(region.box.shape, bool)
+        for prompt in prompts.of(MaskPrompt):
+            common = prompt.extent.intersect(region.box)
+            if common is not None:
+                part = prompt.mask[common.shift([-low for low in prompt.offset]).slices]
+                painted[common.shift([-low for low in region.box.low]).slices] |= part
+        if not painted.any():
+            return None
+        shares = coverage(painted, region.answered, region.grid.resample(self.mask_shape))
+        return logit(shares.clip(_SURE, 1 - _SURE))
+
+    def beyond(self, answers: Sequence[Logits], prompts: Prompts, within: Box | None) -> CubeRegion | None:
+        """See `napari_sammed.models.cube_choice.next_cube`."""
+        return cube_choice.next_cube(answers, prompts, within)
+
+    def decode_beyond(self, embedding: Embedding, prompts: Prompts, answers: Sequence[Logits]) -> Logits:
+        """Answer the clicks and masks that lie in a further cube, with what is known of it as the mask prompt.
+
+        Logits of 0, "not known", are said of the rest. Where no positive click lies in the cube, the innermost place
+        of what is known of the object is one: training rounds without a click are rare, and always late.
+        """
+        region = cast(CubeRegion, embedding.region)
+        points, labels = self._clicks(region, prompts)
+        mask, weights = blended(answers, region.grid, self.mask_shape)
+        if not labels.any():
+            middle = innermost_sample(mask, region.grid)
+            if middle is not None:
+                points, labels = np.concatenate([points, middle[None]]), np.append(labels, 1)
+        given = self._mask_prompt(region, prompts)
+        if given is not None:
+            mask = np.where(weights > 0, mask, given)
+        return _scored(self.answer(embedding, points, labels, mask), region)
+
+    def joined(self, answers: Sequence[Logits]) -> Logits:
+        """One answer about all cubes: logits blended where they overlap, surely outside in gaps between them."""
+        region, shape = enclosing(answers)
+        values, weights = blended(answers, region.grid, shape)
+        values[weights == 0] = logit(_SURE)
+        return _scored(values, region)
 
     @torch.inference_mode()
     def answer(
@@ -176,7 +183,7 @@ class SAMMed3D:
         ----------
         embedding : Embedding
         points : ndarray, (N, 3)
-            Index coordinates in the cube.
+            Index coordinates in the cube; N may be 0, with a mask.
         labels : ndarray, (N,)
             1 inside, 0 outside, -1 nothing.
         mask : ndarray, (side / 4, side / 4, side / 4), optional
@@ -189,11 +196,10 @@ class SAMMed3D:
             Logits.
         """
         prompt_encoder = self.network.prompt_encoder
+        clicks = (self._tensor(points)[None], self._tensor(labels)[None]) if len(points) else None
         if mask is None:
-            mask = np.zeros(prompt_encoder.mask_input_size, np.float32)
-        sparse, dense = prompt_encoder(
-            points=(self._tensor(points)[None], self._tensor(labels)[None]), masks=self._tensor(mask)[None, None]
-        )
+            mask = np.zeros(self.mask_shape, np.float32)
+        sparse, dense = prompt_encoder(points=clicks, masks=self._tensor(mask)[None, None])
         masks, _ = self.network.mask_decoder(
             image_embeddings=embedding.features.float(),
             image_pe=prompt_encoder.get_dense_pe(),
@@ -210,6 +216,10 @@ class SAMMed3D:
         """Logits on the image grid, float32 of shape ``region.box.shape``; linear, first to the cube's samples."""
         region = cast(CubeRegion, logits.region)
         return resample(enlarged(logits.values, region.grid.shape), region.grid, region.answered)
+
+
+def _scored(values: np.ndarray, region: CubeRegion) -> Logits:
+    return Logits(values, region, stability_score(values))
 
 
 def network_input(image: Volume, region: Region) -> np.ndarray:

@@ -31,10 +31,11 @@ SAYS = {  # what is said, besides nothing
         "knows boxes only",
     ),
     **{(net, "stroke"): "does not know strokes" for net in (*TINY, *VOLUMETRIC)},
-    **{(net, "lasso"): "does not take a mask" for net in ("litemedsam", "medsam", "random-walker", *VOLUMETRIC)},
+    **{(net, "lasso"): "does not take a mask" for net in ("litemedsam", "medsam", "random-walker", "segvol")},
     **{("sam-med3d", kind): "does not know boxes" for kind in ("box", "box and click", "two boxes")},
+    **{("sam-med3d", kind): "takes masks of whole volumes" for kind in ("lasso", "mask and click")},
     **{(net, "mask and click"): "does not take a mask" for net in ("litemedsam", "medsam")},
-    **{(net, "mask and click"): "takes no masks" for net in ("random-walker", *VOLUMETRIC)},
+    **{(net, "mask and click"): "takes no masks" for net in ("random-walker", "segvol")},
     ("sam-vit-b", "lasso"): "its bounding box went along",
 }
 
@@ -73,16 +74,16 @@ def test_every_kind_is_answered(backend, name, kind, ndim):
     assert answer.box.intersect(answer.scope) == answer.box
     said = SAYS.get((name, kind))
     if said is None:
-        assert answer.reductions == ()
+        assert [sentence for sentence in answer.reductions if "reaches beyond" not in sentence] == []
     else:
         assert any(said in sentence for sentence in answer.reductions), answer.reductions
 
 
 def test_a_box_bounds_the_mask_of_a_network_that_does_not_know_boxes(backend, name="sam-med3d"):
-    volume, _, _ = two_balls((20, 40, 50))
+    volume, _, _ = two_balls((12, 28, 30))
     opened = backend.open(volume)
-    box = Box((6, 10, 8), (14, 30, 25))
-    alone = backend.predict(opened, name, Prompts((Point((9.5, 19.5, 16.0)),)))
+    box = Box((3, 6, 5), (9, 22, 16))
+    alone = backend.predict(opened, name, Prompts((Point((5.5, 13.5, 10.0)),)))
     answer = backend.predict(opened, name, Prompts((box,)))
     expected = np.zeros(volume.grid.shape, bool)
     expected[alone.box.slices] = alone.mask

@@ -12,9 +12,10 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.intensity import Window
 from napari_sammed.models.base import BoxModel, Embedding, Logits, PromptableModel
+from napari_sammed.models.cube_choice import SPACING
 from napari_sammed.models.cubes import CubeRegion, canonical_lattice, centred_cube
 from napari_sammed.models.resampling import covered, resample
-from napari_sammed.models.sam_med3d import SPACING, SAMMed3D, enlarged, network_input
+from napari_sammed.models.sam_med3d import SAMMed3D, enlarged, network_input
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
 from napari_sammed.volume import Volume, resample_labels
 from tests.golden import fill
