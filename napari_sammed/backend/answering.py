@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_sammed.backend import pieces, reductions
+from napari_sammed.backend import extension, pieces, reductions
 from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings
 from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.loading import Models, notes_of
+from napari_sammed.backend.refinement import refine
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Box, Grid
+from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import Window
-from napari_sammed.models.base import BoxModel, GrowingModel, Logits, ModelCard, PromptableModel
-from napari_sammed.prompts import Prompts
+from napari_sammed.models.base import (
+    BoxModel,
+    Embedding,
+    ExtendingModel,
+    GrowingModel,
+    Logits,
+    ModelCard,
+    PromptableModel,
+)
+from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
 
 
@@ -73,29 +82,85 @@ class Answerer:
                 model.card,
                 lambda part: self.answer(replace(question, prompts=part, previous=None), clock),
             )
-        grid, within, previous = question.volume.grid, question.within, question.previous
+        grid, within = question.volume.grid, question.within
         understood, _ = reductions.reduce(question.prompts, model.card)
         region = model.plan(grid, understood, within)
         while True:
-            with clock("embed"):
-                embedding = self._embeddings.get(
-                    question.image, question.volume, model, region, question.window, question.cancel, question.progress
-                )
-            if previous is not None and previous.region != region:
-                previous = None  # of another part of the image
-            with clock("decode"), out_of_memory(question.model):
-                logits, sentences = reductions.answer(model, embedding, question.prompts, previous, question.cancel)
+            logits, sentences = self._ask(question, model, region, clock)
             larger = model.grow(logits, grid, understood, within) if isinstance(model, GrowingModel) else None
             if larger is None:
                 break
             region = larger
-        scope = region.box if within is not None or slice_by_slice(grid, model.card) else grid.box
         boxes = reductions.limits(question.prompts, model.card)
+        whole, told = self._followed(question, clock, model, logits, understood, Prompts(boxes).extent or within)
+        sentences = (*sentences, *told)
+        limited = within is not None or slice_by_slice(grid, model.card)
+        scope = whole.region.box if limited else grid.box
         if boxes:
             sentences = (*sentences, "What lay outside of the box was cut off the mask.")
         with clock("decode"):
-            answer = _prediction(model, question.model, logits, scope, (*notes_of(model), *sentences), boxes)
+            answer = _prediction(model, question.model, whole, scope, (*notes_of(model), *sentences), boxes)
+        if whole is not logits:
+            answer = replace(answer, logits=logits)  # which the next click refines, before it is followed anew
         return replace(answer, seconds=clock.seconds)
+
+    def _followed(
+        self,
+        question: Question,
+        clock: Clock,
+        model: PromptableModel,
+        logits: Logits,
+        prompts: Prompts,
+        within: Box | None,
+    ) -> tuple[Logits, tuple[str, ...]]:
+        """The answer about the whole object, where the model sees only a part of it at once."""
+        if not isinstance(model, ExtendingModel):
+            return logits, ()
+
+        def embed(region: Region) -> Embedding:
+            return self._embeddings.get(
+                question.image, question.volume, model, region, question.window, question.cancel
+            )
+
+        with clock("extend"), out_of_memory(question.model):
+            return extension.extend(model, logits, prompts, within, embed, question.cancel, question.progress)
+
+    def refine(
+        self, question: Question, coarse: MaskPrompt | None, axis: int | None, clock: Clock, between: Callable[[], None]
+    ) -> Prediction:
+        """The object looked at closer inside ``question.within``.
+
+        Parameters
+        ----------
+        question : Question
+        coarse : MaskPrompt or None
+            The object as it is known.
+        axis : int or None
+            Across the slices, for a model that looks at slices of a volume.
+        clock : Clock
+        between : callable
+            Called between windows.
+        """
+        model = self.model(question, clock)
+        region = question.within
+        told: dict[str, None] = {}  # ordered, without repeats
+
+        def ask(window: Region, prompts: Prompts) -> Logits:
+            between()
+            logits, sentences = self._ask(replace(question, prompts=prompts, progress=None), model, window, clock)
+            told.update(dict.fromkeys(sentences))
+            return logits
+
+        found = refine(
+            model, question.volume.grid, region, coarse, question.prompts, axis, ask, question.cancel, question.progress
+        )
+        boxes = reductions.limits(question.prompts, model.card)
+        answer = Prediction.tight(
+            reductions.cut(found.mask, region, boxes), region, score=found.score, model=question.model
+        )
+        looked = f"Looked closer in {found.windows} window{'s' * (found.windows > 1)}."
+        sentences = (*notes_of(model), looked, *(told if found.windows == 1 else ()))
+        return replace(answer, weights_hash=model.weights_hash, reductions=sentences, seconds=clock.seconds)
 
     def answer_boxes(self, question: Question, boxes: Sequence[Box]) -> list[Prediction]:
         """One object a box, all on one slice or on a flat image, in one pass; they share the time that it took."""
@@ -116,6 +181,20 @@ class Answerer:
             answers = [_prediction(model, question.model, logits, region.box, notes_of(model)) for logits in found]
         share = {step: seconds / len(boxes) for step, seconds in clock.seconds.items()}
         return [replace(answer, seconds=share) for answer in answers]
+
+    def _ask(
+        self, question: Question, model: PromptableModel, region: Region, clock: Clock
+    ) -> tuple[Logits, tuple[str, ...]]:
+        """The model's answer about a region, and what had to be translated for it."""
+        with clock("embed"):
+            embedding = self._embeddings.get(
+                question.image, question.volume, model, region, question.window, question.cancel, question.progress
+            )
+        previous = question.previous
+        if previous is not None and previous.region != region:
+            previous = None  # of another part of the image
+        with clock("decode"), out_of_memory(question.model):
+            return reductions.answer(model, embedding, question.prompts, previous, question.cancel)
 
     def model(self, question: Question, clock: Clock) -> PromptableModel:
         """The model that is asked, loaded now if need be."""
