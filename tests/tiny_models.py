@@ -42,7 +42,7 @@ _VIT_3D = {  # 32 samples a side; a window is wider than the grid of patches, as
 }
 _WINDOW_VIT = {
     "spatial_size": (8, 32, 48),
-    "patch_size": (2, 8, 8),
+    "patch_size": (4, 16, 16),
     "hidden_size": 32,
     "mlp_dim": 64,
     "num_layers": 2,

@@ -183,6 +183,29 @@ def test_stretching_follows_single_precision():
         assert np.array_equal(zooming.stretched(line.numpy()[0, 0], (length, 1, 1))[:, 0, 0], expected)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_limits_are_percentiles_of_what_exceeds_the_mean(dtype, skewed):
+    """However they are found: short integers are counted, others sorted."""
+    rng = np.random.default_rng(0)
+    values = np.full((20, 30, 40), 3) if skewed else rng.integers(0, 120, (20, 30, 40))
+    values[0] = rng.integers(5, 60, (30, 40))
+    if np.dtype(dtype).kind != "u":
+        values -= 50
+    array = values.astype(dtype)
+    above = array[array > array.mean(dtype=float)].astype(float)
+    assert np.allclose(zooming.grey_limits(array), np.percentile(above, (0.05, 99.95)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_of_two_grey_values_both_are_limits(dtype):
+    array = np.zeros((4, 5, 6), dtype)
+    array[1:3, 2:4, 1:5] = 7
+    limits = zooming.grey_limits(array)
+    assert limits == (0, 7)
+    assert np.array_equal(zooming.scaled(array, limits), array / 7)
+
+
 def test_an_even_image_is_refused():
     with pytest.raises(InputError, match="same value 3"):
         zooming.grey_limits(np.full((4, 4, 4), 3))
