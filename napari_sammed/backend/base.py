@@ -55,7 +55,7 @@ class Prediction:
     slice_scores : dict of int to float
         After propagation: slice index along the axis -> confidence.
     seconds : dict of str to float
-        Time spent, by step: "load", "embed", "decode", "total".
+        Time spent, by step: "load", "embed", "decode", "extend" (an object beyond the network's cube), "total".
     alternatives : tuple of Prediction
         Other readings of ambiguous prompts (the organ, the lesion in it), by falling score; of the same scope.
     """
@@ -249,6 +249,44 @@ class Backend(Protocol):
             Array axis to walk along.
         within : Box or None
             Hard limits of the walk and of the mask (a 3D box prompt).
+        """
+        ...
+
+    def refine(
+        self,
+        image: ImageId,
+        model: str,
+        region: Box,
+        *,
+        coarse: MaskPrompt | None = None,
+        prompts: Prompts | None = None,
+        axis: int | None = None,
+        window: Window | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Look closer at a part of an object: at the finest grid that the model's input allows, in windows if need be.
+
+        Parameters
+        ----------
+        image : ImageId
+        model : str
+            Registry name.
+        region : Box
+            Where the answer may differ from `coarse`; its scope. What of it lies outside of the image is left out.
+        coarse : MaskPrompt, optional
+            The whole object as it is known.
+        prompts : Prompts, optional
+            Of the user. Those in the region go to every window that they lie in.
+        axis : int, optional
+            For a 2D model on a volume: across its slices; default as for clicks. Each slice is looked at on its own.
+
+        Raises
+        ------
+        InputError
+            If there is nothing of the object in the region, neither of its mask nor a positive prompt.
+        WeightsError
+        Cancelled
         """
         ...
 

@@ -20,6 +20,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models.base import BoxModel, Embedding, Logits, ModelCard, PromptableModel
+from napari_sammed.models.planes import slice_axis
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
 
@@ -120,9 +121,7 @@ class LocalBackend:
             raise InputError("There is no prompt to segment from: click, draw a box or hand over a mask.")
         prompts.check_inside(volume.grid)
         window = window or Window.auto(volume)
-        card = self.card(model)
-        if min(card.dimensions) > volume.grid.ndim:
-            raise InputError(f"{card.title} looks at volumes only: choose a model of flat images for this one.")
+        card = self._fitting(model, volume)
         if slice_by_slice(volume.grid, card) and region is None:
             last = prompts.items[-1]
             region = slice_region(volume.grid, last)
@@ -267,6 +266,45 @@ class LocalBackend:
 
         return self._inference.run(work, Priority.STEP, cancel)
 
+    def refine(
+        self,
+        image: ImageId,
+        model: str,
+        region: Box,
+        *,
+        coarse: MaskPrompt | None = None,
+        prompts: Prompts | None = None,
+        axis: int | None = None,
+        window: Window | None = None,
+        cancel: Cancel | None = None,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """See `Backend.refine`; clicks about any image are answered between the windows."""
+        volume = self._volume(image)
+        card = self._fitting(model, volume)
+        given = tuple(prompts or ())
+        Prompts((*given, *([] if coarse is None else [coarse]))).check_inside(volume.grid)
+        inside = region.intersect(volume.grid.box)
+        if inside is None:
+            raise InputError(
+                f"The region from {region.low} to {region.high} lies outside the image of shape {volume.grid.shape}."
+            )
+        if not slice_by_slice(volume.grid, card):
+            axis = None
+        elif axis is None:
+            axis = slice_axis(volume.grid, Prompts(given))
+        question = Question(
+            image, volume, model, Prompts(given), window or Window.auto(volume), inside, None, cancel, progress
+        )
+        clock = Clock()
+        return self._inference.run(
+            lambda: self._answerer.refine(
+                question, coarse, axis, clock, between=lambda: self._inference.let_pass(Priority.STEP)
+            ),
+            Priority.STEP,
+            cancel,
+        )
+
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""
         size = batch_of(self._models[model])
@@ -286,3 +324,10 @@ class LocalBackend:
             return self._images[image]
         except KeyError:
             raise InputError("This image is not open: open it before asking about it.") from None
+
+    def _fitting(self, model: str, volume: Volume) -> ModelCard:
+        """The card of a model that can look at an image, asked before its weights are loaded."""
+        card = self.card(model)
+        if min(card.dimensions) > volume.grid.ndim:
+            raise InputError(f"{card.title} looks at volumes only: choose a model of flat images for this one.")
+        return card

@@ -26,14 +26,15 @@ from napari_sammed.models.planes import (
     plane_axes,
     plane_of,
     slice_to_look_at,
+    tiles,
 )
 from napari_sammed.models.resize import resize_area
 from napari_sammed.networks import optimized
+from napari_sammed.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
     from napari_sammed.networks import PromptableNetwork
-    from napari_sammed.prompts import Prompts
     from napari_sammed.volume import Volume
 
 FRAME = 256
@@ -41,7 +42,7 @@ _BATCH = 16  # boxes decoded at once; more only costs memory
 
 
 class LiteMedSAM:
-    """A `napari_sammed.models.base.BoxModel`.
+    """A `napari_sammed.models.base.BoxModel` and `ZoomingModel`.
 
     Parameters
     ----------
@@ -66,6 +67,10 @@ class LiteMedSAM:
         for axis, size in zip(plane.axes, frame_shape(plane), strict=True):
             shape[axis] = size
         return Region.of_box(grid, box, shape)
+
+    def windows(self, grid: Grid, part: Box) -> list[Region]:
+        """The part enlarged to fill the frame, or where it has more pixels than that, pieces of it."""
+        return [self.plan(grid, Prompts(), tile) for tile in tiles(grid, part, FRAME)]
 
     @torch.inference_mode()
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:

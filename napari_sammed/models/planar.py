@@ -20,7 +20,7 @@ from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.frames import Frame
-from napari_sammed.models.planes import Plane, plane_of, slice_to_look_at
+from napari_sammed.models.planes import Plane, plane_of, slice_to_look_at, tiles
 from napari_sammed.networks import optimized
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 
@@ -98,6 +98,10 @@ class PlanarModel(ABC):
         for axis, size in zip(plane.axes, self.sampled(plane, whole), strict=True):
             shape[axis] = size
         return Region.of_box(grid, box, shape)
+
+    def windows(self, grid: Grid, part: Box) -> list[Region]:
+        """The part enlarged to fill the frame, or where it has more pixels than that, pieces of it."""
+        return [self.plan(grid, Prompts(), tile) for tile in tiles(grid, part, self.side)]
 
     @property
     def batch(self) -> int:

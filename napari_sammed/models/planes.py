@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
+from napari_sammed.models.windows import covering
 from napari_sammed.prompts import Point, Prompts
 
 _SAME_SPACING = 0.01  # relative; headers round the spacing of square pixels
@@ -135,3 +136,25 @@ def slice_to_look_at(grid: Grid, prompts: Prompts, within: Box | None) -> Box:
     low, high = list(whole.low), list(whole.high)
     low[axis], high[axis] = middle, middle + 1
     return Box(tuple(low), tuple(high))
+
+
+def tiles(grid: Grid, part: Box, side: int) -> list[Box]:
+    """Parts of a slice that a network can see without making them coarser, half overlapping; the slice if it is one.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the image.
+    part : Box
+        A slice of a volume, or a part of one, or of a flat image.
+    side : int
+        Samples that the network sees along each axis, square in mm: as fine as the finer axis of the slice.
+    """
+    plane = plane_of(grid, part)
+    shape, limit = list(part.shape), list(zip(part.low, part.high, strict=True))
+    for axis, ratio in zip(plane.axes, square_ratios(plane), strict=True):
+        shape[axis] = max(int(side / ratio), 1)
+        limit[axis] = (0, grid.shape[axis])
+    if all(size <= most for size, most in zip(part.shape, shape, strict=True)):
+        return [part]
+    return covering(part, shape, Box(tuple(low for low, _ in limit), tuple(high for _, high in limit)))
