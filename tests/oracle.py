@@ -4,6 +4,8 @@ Each answers inside its region with the truth sampled on the region's grid, so t
 backend's answer was lost by geometry::
 
     backend = LocalBackend(models={"sam-med3d": oracle.cube(truth), "litemedsam": oracle.slices(truth)})
+
+A truth is a volume of 0 and 1 on the image's grid. `encoded` of each model lists the regions that it looked at.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from napari_sammed.models.litemedsam import FRAME, LiteMedSAM
 from napari_sammed.models.planes import plane_axes
 from napari_sammed.models.resampling import resample
 from napari_sammed.models.sam_med3d import SAMMed3D
+from napari_sammed.models.segvol import SegVol
+from napari_sammed.models.segvol_windows import WindowRegion
+from napari_sammed.models.zooming import WindowPrompts
 from napari_sammed.volume import Volume
 
 SURE = 10.0
@@ -36,8 +41,13 @@ def slices(truth: Volume) -> SliceOracle:
     return SliceOracle(truth)
 
 
+def windows(truth: Volume, window: tuple[int, int, int] = (32, 256, 256)) -> WindowOracle:
+    """SegVol that knows a mask; takes clicks and boxes."""
+    return WindowOracle(truth, window)
+
+
 class CubeOracle(SAMMed3D):
-    """See `cube`. `asked` lists the regions that were encoded."""
+    """See `cube`."""
 
     def __init__(self, truth: Volume, side: int) -> None:
         self.card = registry.card("sam-med3d")
@@ -46,10 +56,10 @@ class CubeOracle(SAMMed3D):
         self.side = side
         self.mask_shape = (side,) * 3
         self.truth = truth
-        self.asked: list[Region] = []
+        self.encoded: list[Region] = []
 
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
-        self.asked.append(region)
+        self.encoded.append(region)
         return _known(self.truth, image, region)
 
     def answer(
@@ -63,16 +73,16 @@ class CubeOracle(SAMMed3D):
 
 
 class SliceOracle(LiteMedSAM):
-    """See `slices`. `asked` lists the regions that were encoded."""
+    """See `slices`."""
 
     def __init__(self, truth: Volume) -> None:
         self.card = registry.card("litemedsam")
         self.weights_hash = "oracle"
         self.truth = truth
-        self.asked: list[Region] = []
+        self.encoded: list[Region] = []
 
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
-        self.asked.append(region)
+        self.encoded.append(region)
         return _known(self.truth, image, region)
 
     def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:
@@ -81,6 +91,27 @@ class SliceOracle(LiteMedSAM):
         frame = np.full((FRAME, FRAME), -SURE, np.float32)
         frame[:rows, :columns] = embedding.features.reshape(rows, columns)
         return [Logits(frame, region, 1.0)] * len(boxes)
+
+
+class WindowOracle(SegVol):
+    """See `windows`."""
+
+    def __init__(self, truth: Volume, window: tuple[int, int, int]) -> None:
+        self.card = registry.card("segvol")
+        self.weights_hash = "oracle"
+        self.window = window
+        self.truth = truth
+        self.encoded: list[Region] = []
+
+    def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
+        self.encoded.append(region)
+        shown = (
+            region if isinstance(region, WindowRegion) else WindowRegion.showing(image.grid, region.box, self.window)
+        )
+        return _known(self.truth, image, shown)
+
+    def answer(self, features: np.ndarray, prompts: WindowPrompts) -> np.ndarray:
+        return features
 
 
 def _known(truth: Volume, image: Volume, region: Region) -> Embedding:
