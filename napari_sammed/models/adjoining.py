@@ -15,20 +15,23 @@ from scipy import ndimage
 
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import Logits
-from napari_sammed.models.cubes import CubeRegion, on_lattice, place_of
+from napari_sammed.models.cubes import CubeRegion, place_of
 from napari_sammed.models.windows import importance
 
+_ROUNDING = 1e-6  # cells: an image that ends at the border of two cells does not reach into the next one
 
-def open_faces(logits: Logits, image: Grid) -> list[tuple[int, int]]:
+
+def open_faces(logits: Logits, part: Grid) -> list[tuple[int, int]]:
     """The faces of a cube through which its object leaves: axis of the cube, and direction, -1 or 1.
 
-    Only the largest piece of the mask counts, not islands at the rim; and only where the cube shows the image, since
-    what an answer says beside the image means nothing.
+    Only the largest piece of the mask counts, not islands at the rim; and only in cells that show a given part of the
+    image, since what an answer says elsewhere means nothing.
     """
     cells = logits.region.grid.resample(logits.values.shape)
-    seen = on_lattice(logits.region.box, image, cells).intersect(Box.of_shape(cells.shape))
-    if seen is None:
-        return []
+    corners = cells.to_index(part.to_world(np.array([(-0.5,) * 3, np.array(part.shape) - 0.5]))) + 0.5
+    low = np.floor(corners.min(axis=0) + _ROUNDING).astype(int).clip(0)
+    high = np.ceil(corners.max(axis=0) - _ROUNDING).astype(int).clip(max=cells.shape)
+    seen = Box(tuple(low), tuple(high))
     faces = [
         (axis, direction, at)
         for axis in range(3)

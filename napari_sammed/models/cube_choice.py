@@ -107,7 +107,7 @@ def next_cube(answers: Sequence[Logits], prompts: Prompts, within: Box | None) -
     wanted = [
         cube.shift([direction * side // 2 if axis == across else 0 for axis in range(3)])
         for answer, cube in zip(answers, cubes, strict=True)
-        for across, direction in open_faces(answer, image)
+        for across, direction in open_faces(answer, image.crop(limit))
     ]
     for click in prompts.of(Point):
         place = on_lattice(click.extent, image, lattice)
