@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from napari_sammed.intensity import Window
 
 Deed: TypeAlias = Literal[
-    "object", "prompt", "remove", "replace", "choose", "propagate", "take", "edit", "clear", "rename", "delete"
+    "object",
+    "prompt",
+    "remove",
+    "replace",
+    "choose",
+    "propagate",
+    "refine",
+    "take",
+    "edit",
+    "clear",
+    "rename",
+    "delete",
 ]
 
 
@@ -26,8 +37,8 @@ class Action:
         Number in the session, rising from 0.
     do : str
         "object" starts one, "prompt", "remove" and "replace" (an earlier prompt), "choose" (another reading of an
-        answer), "propagate" (through the stack), "take" (a mask over from elsewhere), "edit" (by hand), "clear" (its
-        prompts and mask), "rename", "delete".
+        answer), "propagate" (through the stack), "refine" (a part, by looking closer), "take" (a mask over from
+        elsewhere), "edit" (by hand), "clear" (its prompts and mask), "rename", "delete".
     label : int
         The object's value in label images, from 1.
     name : str
@@ -41,7 +52,9 @@ class Action:
     region : Box, optional
         For questions: the slice or part they are answered in. For "propagate": hard limits. For "edit": its place.
     axis : int, optional
-        For "propagate": across the slices.
+        For "propagate" and "refine": across the slices.
+    zoom : bool
+        For questions: `region` is looked at closer, starting from the mask as it is.
     target : int, optional
         Id of another action: the "prompt" that "remove" and "replace" are about, the question that "choose" is about.
     reading : int, optional
@@ -57,6 +70,7 @@ class Action:
     window: Window | None = None
     region: Box | None = None
     axis: int | None = None
+    zoom: bool = False
     target: int | None = None
     reading: int | None = None
 
@@ -68,7 +82,8 @@ class Action:
     @property
     def key(self) -> tuple[object, ...]:
         """Questions of one key ask the same about an object, so that the newest makes the others needless."""
-        return ("propagate" if self.do == "propagate" else "prompt", self.label, self.model, self.region)
+        kind = "propagate" if self.do == "propagate" else "zoom" if self.zoom else "prompt"
+        return (kind, self.label, self.model, self.region)
 
 
 @dataclass(frozen=True)

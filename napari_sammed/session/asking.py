@@ -40,6 +40,8 @@ class Asker:
         """Put an action to the backend as the history stands."""
         if action.do == "propagate":
             return self._propagate(action, cancel, progress), Origin()
+        if action.zoom:
+            return self._refine(action, cancel, progress), Origin()
         with self._lock:
             previous = self._history.previous(action)
         logits = self._logits(previous, action, cancel)
@@ -71,6 +73,8 @@ class Asker:
             answers = [answer for answer, _ in self.ask_together(actions, cancel, None)]
         elif action.do == "propagate":
             answers = [self._propagate(action, cancel, None)]
+        elif action.zoom:
+            answers = [self._refine(action, cancel, None)]
         else:
             answers = [self._predict(action, self._logits(origin.previous, action, cancel), cancel, None)]
         return {action.id: answer for action, answer in zip(actions, answers, strict=True)}
@@ -101,6 +105,24 @@ class Asker:
             action.axis if action.axis is not None else 0,
             window=action.window,
             within=action.region,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def _refine(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> Prediction:
+        with self._lock:
+            coarse, prompts = (
+                self._history.mask(action.label, before=action),
+                self._history.prompts(action.label, action),
+            )
+        return self._backend.refine(
+            self._image,
+            action.model,
+            action.region,
+            coarse=coarse,
+            prompts=prompts,
+            axis=action.axis,
+            window=action.window,
             cancel=cancel,
             progress=progress,
         )

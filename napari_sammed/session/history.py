@@ -7,7 +7,7 @@ replaced no longer count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
+from napari_sammed.session.masks import apply, slice_mask, span_of
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
 
@@ -142,7 +143,7 @@ class History:
                 found = None
             if earlier.id == action.id:
                 break
-            if earlier.asks and earlier.do != "propagate" and _same_view(earlier, action):
+            if earlier.asks and earlier.do != "propagate" and not earlier.zoom and _same_view(earlier, action):
                 found = earlier.id if self.origins.get(earlier.id, Origin()).carries else found
         return found
 
@@ -180,8 +181,10 @@ class History:
         known, mask = self._masks.get(label, ((), None))
         if ids[: len(known)] != known:
             known, mask = (), None
-        for _, answer in counted[len(known) :]:
-            mask = apply(mask, answer)
+        closer = _looked_closer(counted[: len(known)])
+        for action, answer in counted[len(known) :]:
+            mask = apply(mask, answer, closer if action.do in ("prompt", "propagate") and not action.zoom else ())
+            closer = _looked_closer([(action, answer)], closer)
         if before is None:
             self._masks[label] = (ids, mask)
         return mask
@@ -216,7 +219,7 @@ class History:
         slices = np.moveaxis(mask.mask, axis, 0)
         filled = [start + i for i in range(stop - start) if slices[i].any()]
         chosen = [i for i in filled if i in touched] or [start + int(np.argmax(slices.sum(axis=(1, 2))))]
-        return tuple(_slice_mask(mask, axis, index) for index in chosen)
+        return tuple(slice_mask(mask, axis, index) for index in chosen)
 
     def _since_clear(self, label: int, until: Action | None) -> list[Action]:
         """An object's standing actions since it was made or last cleared, up to and including one of them."""
@@ -286,7 +289,7 @@ class History:
 
 def _included(action: Action, prompt: Prompt) -> bool:
     """Whether a question asks about all of an object's prompts there, and so about an earlier one of them."""
-    if not action.asks or action.do == "propagate":
+    if not action.asks or action.do in ("propagate", "refine"):
         return False
     return action.region is None or extent_of(prompt).intersect(action.region) is not None
 
@@ -301,32 +304,12 @@ def _same_view(one: Action, other: Action) -> bool:
     return (one.model, one.region, one.window) == (other.model, other.region, other.window)
 
 
-def apply(mask: MaskPrompt | None, answer: Prediction) -> MaskPrompt | None:
-    """The object's mask after an answer: replaced inside the answer's scope, untouched outside."""
-    if mask is None or mask.extent.intersect(answer.scope) == mask.extent:
-        return MaskPrompt(answer.mask, answer.box.low) if answer.mask.any() else None
-    frame = answer.box.union(mask.extent)
-    result = np.zeros(frame.shape, bool)
-    back = tuple(-lo for lo in frame.low)
-    result[mask.extent.shift(back).slices] = mask.mask
-    said = answer.scope.intersect(frame)
-    if said is not None:
-        result[said.shift(back).slices] = False
-    result[answer.box.shift(back).slices] |= answer.mask
-    return MaskPrompt(result, frame.low) if result.any() else None
-
-
-def _slice_mask(mask: MaskPrompt, axis: int, index: int) -> MaskPrompt:
-    offset = list(mask.offset)
-    picked = mask.mask.take([index - offset[axis]], axis=axis)
-    offset[axis] = index
-    return MaskPrompt(picked, tuple(offset))
-
-
-def span_of(masks: Iterable[MaskPrompt | None]) -> Box | None:
-    """The smallest box that holds all masks; None if there are none."""
-    box = None
-    for mask in masks:
-        if mask is not None:
-            box = mask.extent if box is None else box.union(mask.extent)
-    return box
+def _looked_closer(counted: Sequence[tuple[Action, Prediction]], before: Sequence[Box] = ()) -> list[Box]:
+    """Where an object was looked at closer: plain questions leave these parts as they are, all else overrides them."""
+    boxes = list(before)
+    for action, answer in counted:
+        if action.zoom:
+            boxes.append(answer.scope)
+        elif action.do not in ("prompt", "propagate"):
+            boxes = []
+    return boxes

@@ -36,6 +36,8 @@ def action_to_json(action: Action) -> dict[str, Any]:
         entry["window"] = action.window.to_json()
     if action.region is not None:
         entry["region"] = _box_to_json(action.region)
+    if action.zoom:
+        entry["zoom"] = True
     for name in ("axis", "target", "reading"):
         if getattr(action, name) is not None:
             entry[name] = getattr(action, name)
@@ -54,6 +56,7 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         window=Window.from_json(entry["window"]) if "window" in entry else None,
         region=_box_from_json(entry["region"]) if "region" in entry else None,
         axis=entry.get("axis"),
+        zoom=entry.get("zoom", False),
         target=entry.get("target"),
         reading=entry.get("reading"),
     )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from napari_sammed.backend.base import Backend
-from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
+from napari_sammed.backend.slicing import extent_of, in_region, slice_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.registry import default_for
 from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Action
 from napari_sammed.session.history import History
+
+_MARGIN = 0.25  # of the object's length, on both sides, where nobody says where to look closer
+_LEAST_MARGIN = 3  # voxels
 
 AUTO = "auto"
 """As a model's name: let the session choose by image and prompt."""
@@ -52,6 +55,49 @@ class Routing:
             )
         return card.name
 
+    def place(self, name: str, prompt: Prompt, axis: int | None, label: int | None) -> dict[str, Any]:
+        """Region and zoom of a question: the slice of a 2D model, and the part that is being looked at closer.
+
+        A prompt inside the part that was looked at closer last, with the same model, is answered there as well.
+        """
+        region = self.region(name, prompt, axis)
+        if region is None and self._grid.ndim == 3 and 3 not in self._backend.card(name).dimensions:
+            return {"region": None}
+        closer = None if label is None else self._looking_at(label, name, prompt)
+        if closer is None:
+            return {"region": region}
+        return {"region": closer if region is None else region.intersect(closer), "zoom": True}
+
+    def _looking_at(self, label: int, name: str, prompt: Prompt) -> Box | None:
+        """The part that an object was looked at closer in, if a prompt lies in it and nothing else came between."""
+        for action in reversed(self._history.done):
+            if action.label != label or not action.asks:
+                continue
+            if not action.zoom or action.model != name:
+                return None
+            if action.do == "refine":
+                extent = extent_of(prompt)
+                return action.region if extent.intersect(action.region) == extent else None
+        return None
+
+    def around(self, label: int, name: str) -> Box:
+        """Where to look closer if nobody says where: around the mask, or around the prompts if there is none.
+
+        Raises
+        ------
+        InputError
+            If there is neither.
+        """
+        state = self._history.objects[label]
+        extent = state.prompts.extent if state.mask is None else state.mask.extent
+        if extent is None:
+            raise InputError(f"{state.name} has neither a mask nor a prompt to look closer at: click or draw a box.")
+        extent = extent.intersect(self._grid.box) or extent
+        margin = [max(round(_MARGIN * size), _LEAST_MARGIN) for size in extent.shape]
+        if self._grid.ndim == 3 and 3 not in self._backend.card(name).dimensions:
+            margin[self.last_axis(label)] = 0
+        return extent.grow(margin).intersect(self._grid.box)
+
     def region(self, name: str, prompt: Prompt, axis: int | None) -> Box | None:
         """The slice that a 2D model is asked about; None for 3D models, flat images and boxes over several slices."""
         if self._grid.ndim == 2 or 3 in self._backend.card(name).dimensions:
@@ -85,7 +131,7 @@ class Routing:
         left = Prompts(tuple(p for t, p in self._history.standing(label).items() if t != target))
         for question in reversed(self._history.stale(target, label)):
             if left if question.region is None else in_region(left, question.region):
-                return {"model": question.model, "window": question.window, "region": question.region}
+                return _same_place(question)
         return {}
 
     def after_replacement(self, label: int, target: int, prompt: Prompt, axis: int | None) -> dict[str, Any]:
@@ -93,11 +139,21 @@ class Routing:
         given = self._history.given(target)[-1]
         if axis is None and given.region is not None and given.region.thin_axes:
             axis = given.region.thin_axes[0]
-        region = self.region(given.model, prompt, axis)
-        later = [a for a in self._history.stale(target, label) if a.region == region]
+        place = self.place(given.model, prompt, axis, label)
+        later = [a for a in self._history.stale(target, label) if a.region == place["region"]]
         last = later[-1] if later else given
-        return {"model": last.model, "window": last.window, "region": region}
+        return {"model": last.model, "window": last.window, **place}
 
     def _last(self, label: int) -> Action | None:
         asked = [a for a in self._history.done if a.label == label and a.asks and a.prompt is not None]
         return asked[-1] if asked else None
+
+
+def _same_place(question: Action) -> dict[str, Any]:
+    return {
+        "model": question.model,
+        "window": question.window,
+        "region": question.region,
+        "zoom": question.zoom,
+        "axis": question.axis,
+    }

@@ -108,12 +108,12 @@ class Session(SessionObjects):
         """
         Prompts((prompt,)).check_inside(self.image.grid)
         name = self._routing.model(model or self.model, prompt, self.current)
-        region = self._routing.region(name, prompt, axis)
+        place = self._routing.place(name, prompt, axis, self.current)
         if self.current is None:
             self.new_object()
         with self._lock:
             action = self._record(
-                do="prompt", label=self.current, prompt=prompt, model=name, window=self.window, region=region
+                do="prompt", label=self.current, prompt=prompt, model=name, window=self.window, **place
             )
         self._notify(action.label, None)
         return self._conversation.ask(action, progress)
@@ -287,6 +287,55 @@ class Session(SessionObjects):
         with self._lock:
             action = self._record(
                 do="propagate", label=state.label, model=name, window=self.window, region=limits, axis=axis
+            )
+        self._notify(state.label, None)
+        return self._conversation.ask(action, progress)
+
+    def refine(
+        self,
+        box: Box | None = None,
+        *,
+        model: str | None = None,
+        axis: int | None = None,
+        progress: Progress | None = None,
+    ) -> Future[Prediction]:
+        """Look closer at a part of the current object, at the finest grid that the model's input allows.
+
+        The mask as it is is the coarse answer; nothing outside of the part changes. Prompts that come next, inside of
+        it, are answered as closely; plain answers to prompts elsewhere leave it as it is.
+
+        Parameters
+        ----------
+        box : Box, optional
+            The part; default: around the mask.
+        model : str, optional
+            Registry name or "auto"; default `Session.model`.
+        axis : int, optional
+            For a 2D model on a volume: across the slices, each of which is looked at; default: that of the object's
+            last prompt.
+        progress : callable, optional
+
+        Raises
+        ------
+        InputError
+            If there is nothing of the object in the part yet, or if it lies outside of the image.
+        """
+        state = self._object(None)
+        if box is not None:
+            Prompts((box,)).check_inside(self.image.grid)
+        name = self._routing.model(model or self.model, box or self.image.grid.box, state.label)
+        region = (box or self._routing.around(state.label, name)).intersect(self.image.grid.box)
+        touched = [extent_of(prompt) for prompt in state.prompts] + ([state.mask.extent] if state.mask else [])
+        if not any(extent.intersect(region) for extent in touched):
+            raise InputError(
+                f"Nothing of {state.name} lies between {region.low} and {region.high} yet: click or draw a box there "
+                "first, or choose another part."
+            )
+        if axis is None and self.image.grid.ndim == 3:
+            axis = self._routing.last_axis(state.label)
+        with self._lock:
+            action = self._record(
+                do="refine", label=state.label, model=name, window=self.window, region=region, axis=axis, zoom=True
             )
         self._notify(state.label, None)
         return self._conversation.ask(action, progress)

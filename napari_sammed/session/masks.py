@@ -1,0 +1,52 @@
+"""Masks of objects: an answer applied, a slice taken out, the box around several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from napari_sammed.backend.base import Prediction
+from napari_sammed.geometry import Box
+from napari_sammed.prompts import MaskPrompt
+
+
+def apply(mask: MaskPrompt | None, answer: Prediction, kept: Sequence[Box] = ()) -> MaskPrompt | None:
+    """The object's mask after an answer: replaced inside the answer's scope, untouched outside, and in `kept`."""
+    if not kept and (mask is None or mask.extent.intersect(answer.scope) == mask.extent):
+        return MaskPrompt(answer.mask, answer.box.low) if answer.mask.any() else None
+    frame = answer.box if mask is None else answer.box.union(mask.extent)
+    before = np.zeros(frame.shape, bool)
+    if mask is not None:
+        before[_within(mask.extent, frame)] = mask.mask
+    after = before.copy()
+    said = answer.scope.intersect(frame)
+    if said is not None:
+        after[_within(said, frame)] = False
+    after[_within(answer.box, frame)] |= answer.mask
+    for box in kept:
+        common = box.intersect(frame)
+        if common is not None:
+            after[_within(common, frame)] = before[_within(common, frame)]
+    return MaskPrompt(after, frame.low) if after.any() else None
+
+
+def slice_mask(mask: MaskPrompt, axis: int, index: int) -> MaskPrompt:
+    """One slice of a mask."""
+    offset = list(mask.offset)
+    picked = mask.mask.take([index - offset[axis]], axis=axis)
+    offset[axis] = index
+    return MaskPrompt(picked, tuple(offset))
+
+
+def span_of(masks: Iterable[MaskPrompt | None]) -> Box | None:
+    """The smallest box that holds all masks; None if there are none."""
+    box = None
+    for mask in masks:
+        if mask is not None:
+            box = mask.extent if box is None else box.union(mask.extent)
+    return box
+
+
+def _within(box: Box, frame: Box) -> tuple[slice, ...]:
+    return box.shift([-low for low in frame.low]).slices
