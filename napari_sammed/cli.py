@@ -6,6 +6,7 @@ imports neither torch nor napari, so that help and tables come at once.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ Frame = Annotated[int | None, typer.Option(help="Which frame of a file with seve
 Series = Annotated[str | None, typer.Option(help="Which DICOM series: its number or UID.")]
 Texts = list[str] | None
 
+_ALL = "mask"  # stands for the box that --refine was given without
+_NUMBERS = re.compile(r"[-+.\d][-+.\deE]*(,[-+.\deE]+)+")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         with talking():
-            result = app(args=argv, prog_name="napari-sammed", standalone_mode=False)
+            result = app(args=_with_value("--refine", _ALL, argv), prog_name="napari-sammed", standalone_mode=False)
         status = result if isinstance(result, int) else 0
         if status == _INTERRUPTED:  # newer versions of typer catch Ctrl-C themselves
             note("napari-sammed: interrupted")
@@ -76,6 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         traceback.print_exc()
         return 1
+
+
+def _with_value(option: str, value: str, argv: Sequence[str] | None) -> list[str]:
+    """The arguments with a value for an option that was given without its numbers; typer has no optional values."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    for place, word in enumerate(given):
+        if word == option and (place + 1 == len(given) or not _NUMBERS.fullmatch(given[place + 1])):
+            given[place] = f"{option}={value}"
+    return given
 
 
 @app.callback()
@@ -112,6 +125,13 @@ def _segment(
         typer.Option(help="Which mask, where the prompt can be read in several ways; 0 is the best.", metavar="N"),
     ] = None,
     propagate: Annotated[bool, typer.Option("--propagate", help="Go on through the stack, both ways.")] = False,
+    refine: Annotated[
+        str | None,
+        typer.Option(
+            help="Look closer, in this box or without one around the mask, and change nothing elsewhere.",
+            metavar="[I0,J0,K0,I1,J1,K1]",
+        ),
+    ] = None,
     axis: Annotated[str | None, typer.Option(help="For slices: the axis across them.", metavar="i|j|k")] = None,
     window: Window = None,
     frame: Frame = None,
@@ -143,6 +163,7 @@ def _segment(
             each=each,
             mask_index=mask_index,
             propagate=propagate,
+            refine=None if refine is None else "" if refine == _ALL else refine,
             axis=axis,
             window=window,
             frame=frame,

@@ -26,7 +26,10 @@ from napari_sammed.volume import Volume, read_volume, resample_labels
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line; the fields are its arguments and options."""
+    """What was asked for on the command line; the fields are its arguments and options.
+
+    `refine` is a box, or empty for the part around the mask.
+    """
 
     image: Path
     output: Path
@@ -42,6 +45,7 @@ class Request:
     each: bool = False
     mask_index: int | None = None
     propagate: bool = False
+    refine: str | None = None
     axis: str | None = None
     window: str | None = None
     frame: int | None = None
@@ -78,6 +82,7 @@ def segment(request: Request) -> None:
     image = read_volume(request.image, frame=request.frame, series=request.series)
     axis = coordinates.array_axis(request.axis, image.grid)
     prompts = _prompts(request, image)
+    closer = coordinates.box(request.refine, image.grid, ras=request.ras) if request.refine else None
     model = _model(request, image, prompts)
     own = {} if request.weights is None else {registry.card(model).name: request.weights}
     source = {"path": str(request.image.absolute()), "frame": request.frame, "series": request.series}
@@ -86,7 +91,7 @@ def segment(request: Request) -> None:
         session = Session(image, backend, journal=request.session, source=source, window=window)
         with ended(session):
             session.model = model
-            tally = _answer(request, session, prompts, axis, progress)
+            tally = _answer(request, session, prompts, axis, closer, progress)
             labels, objects = session.labels(), session.objects
             session.save(request.output)
     found = [_describe(objects[state.label], state, labels, image.grid) for state in tally.chosen]
@@ -94,9 +99,14 @@ def segment(request: Request) -> None:
 
 
 def _answer(
-    request: Request, session: Session, prompts: Sequence[Prompt], axis: int | None, progress: Progress | None
+    request: Request,
+    session: Session,
+    prompts: Sequence[Prompt],
+    axis: int | None,
+    closer: Box | None,
+    progress: Progress | None,
 ) -> _Tally:
-    """Have the session answer everything that was asked for."""
+    """Have the session answer all that was asked for; `closer` is the part to look closer at, if one is named."""
     tally = _Tally()
     if request.each:
         first = max(session.objects, default=0)
@@ -112,6 +122,8 @@ def _answer(
         tally.chosen.append(session.objects[label])
         if request.propagate:
             tally.answers.append(wait(session.propagate(axis=axis, progress=progress)))
+        if request.refine is not None:
+            tally.answers.append(wait(session.refine(closer, axis=axis, progress=progress)))
     return tally
 
 
@@ -148,8 +160,10 @@ def _prompts(request: Request, image: Volume) -> list[Prompt]:
     if not prompts and not (request.session is not None and request.session.exists()):
         raise InputError("There is nothing to segment from: give a --point, --box or --mask.")
     prompts += [coordinates.point(text, grid, positive=False, ras=request.ras) for text in request.negatives]
-    if not prompts and not request.propagate:
-        raise InputError("There is nothing to do: give a --point, --negative, --box or --mask, or --propagate.")
+    if not prompts and not request.propagate and request.refine is None:
+        raise InputError(
+            "There is nothing to do: give a --point, --negative, --box or --mask, or --propagate or --refine."
+        )
     if request.each and not (prompts and all(isinstance(prompt, Box) for prompt in prompts)):
         raise InputError("--each makes one object of each box: give it boxes only, with --box.")
     return prompts
