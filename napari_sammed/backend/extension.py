@@ -22,7 +22,6 @@ def extend(
     embed: Callable[[Region], Embedding],
     cancel: Cancel | None = None,
     progress: Progress | None = None,
-    most: int = MOST,
 ) -> tuple[Logits, tuple[str, ...]]:
     """The whole of an object that goes on beyond the region of its first answer.
 
@@ -39,8 +38,6 @@ def extend(
         Encodes a region of the image.
     cancel, progress : optional
         Asked and told between regions.
-    most : int
-        Bound of the number of further regions.
 
     Returns
     -------
@@ -54,11 +51,11 @@ def extend(
     Cancelled
     """
     answers = [first]
-    while (region := model.beyond(answers, prompts, within)) is not None and len(answers) <= most:
+    while (region := model.beyond(answers, prompts, within)) is not None and len(answers) <= MOST:
         if cancel is not None and cancel.is_set():
             raise Cancelled
         if progress is not None:
-            progress(f"looking beyond the cube, part {len(answers)}", (len(answers) - 1) / most)
+            progress(f"looking beyond the cube, part {len(answers)}", (len(answers) - 1) / MOST)
         answers.append(model.decode_beyond(embed(region), prompts, answers))
     if len(answers) == 1:
         return first, ()
