@@ -9,8 +9,9 @@ import pytest
 from scipy import ndimage
 
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.models.cubes import canonical_lattice, centred_cube, on_lattice
-from napari_sammed.models.resampling import covered, resample
+from napari_sammed.models import resampling
+from napari_sammed.models.cubes import aligned, canonical_lattice, centred_cube, covering_cubes, on_lattice, place_of
+from napari_sammed.models.resampling import coverage, covered, resample
 from napari_sammed.volume import Volume
 from tests.orientations import ALL_48, oblique_grids, reorient
 
@@ -108,6 +109,13 @@ class TestResampling:
         found = resample(np.full(shape, 7, np.uint8), grid, canonical_lattice(grid, 1.5))
         assert (found == 7).all()
 
+    def test_in_slabs_it_is_the_same(self, monkeypatch):
+        array = RNG.normal(size=OBLIQUE[0].shape)
+        cube = canonical_lattice(OBLIQUE[0], 1.5).crop(centred_cube(Box((3, 4, 5), (6, 7, 8)), 24))
+        whole = resample(array, OBLIQUE[0], cube)
+        monkeypatch.setattr(resampling, "_AT_ONCE", 24 * 24 * 5)
+        assert np.array_equal(resample(array, OBLIQUE[0], cube), whole)
+
     def test_reads_no_more_than_the_part(self):
         """A CT of 1000 slices, that takes no memory itself."""
         array = np.broadcast_to(np.arange(1000, dtype=np.int16)[:, None, None], (1000, 512, 512))
@@ -119,6 +127,59 @@ class TestResampling:
         tracemalloc.stop()
         assert found[0, 0, 0] == pytest.approx(100.5 * 1.5 / 0.7 - 0.5)
         assert peak < 300e6  # the whole volume would take 500 MB in 16 bits
+
+
+class TestCoverage:
+    @pytest.mark.parametrize("grid", OBLIQUE)
+    def test_is_the_share_that_fine_samples_say(self, grid):
+        mask = RNG.random(grid.shape) < 0.4
+        cells = canonical_lattice(grid, 1.5).crop(Box((-2, -3, 1), (10, 9, 9))).resample((3, 3, 2))
+        found = coverage(mask, grid, cells)
+        assert found.shape == (3, 3, 2)
+        assert found.dtype == np.float32
+        fine = 40
+        inside = resample_nearest(mask, grid, cells.resample([n * fine for n in cells.shape]))
+        expected = inside.reshape(3, fine, 3, fine, 2, fine).mean(axis=(1, 3, 5))
+        assert np.abs(found - expected).max() < 0.03
+
+    @pytest.mark.parametrize("grid", OBLIQUE)
+    def test_loses_nothing(self, grid):
+        mask = RNG.random(grid.shape) < 0.3
+        lattice = canonical_lattice(grid, 1.5)
+        cells = lattice.crop(lattice.box.grow(2))
+        volume = coverage(mask, grid, cells).sum(dtype=float) * cells.voxel_volume
+        assert volume == pytest.approx(mask.sum() * grid.voxel_volume, rel=1e-5)
+
+
+def resample_nearest(mask: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+    index = grid.to_index(target.to_world(np.moveaxis(np.indices(target.shape), 0, -1)))
+    places = np.moveaxis(np.floor(index + 0.5).astype(int), -1, 0)
+    inside = ((places >= 0) & (places < np.reshape(grid.shape, (3, 1, 1, 1)))).all(axis=0)
+    return mask[tuple(np.where(inside, places, 0))] & inside
+
+
+class TestCubesOfALattice:
+    LATTICE = Box.of_shape((20, 100, 64))
+
+    def test_one_cube_lies_around_a_part_inside_of_the_lattice(self):
+        (cube,) = covering_cubes(Box((2, 90, 10), (9, 99, 20)), self.LATTICE, 32)
+        assert cube == Box((-6, 68, 0), (26, 100, 32))  # in the middle, where the lattice is shorter than the cube
+
+    def test_several_overlap_by_half(self):
+        cubes = covering_cubes(self.LATTICE, self.LATTICE, 32)
+        assert [cube.low[1] for cube in cubes][::3] == [0, 16, 32, 48, 64, 68]
+        assert {cube.shape for cube in cubes} == {(32, 32, 32)}
+
+    @pytest.mark.parametrize("grid", OBLIQUE[:4])
+    def test_their_place_is_known_again(self, grid):
+        lattice = canonical_lattice(grid, 1.5)
+        box = Box((-3, 5, 11), (13, 21, 27))
+        assert place_of(lattice.crop(box), lattice) == box
+        assert place_of(lattice.crop(box), lattice.crop(Box((1, 2, 3), (4, 5, 6)))) == box.shift((-1, -2, -3))
+
+    def test_aligned_to_another(self):
+        moved = aligned(Box((5, 6, 7), (13, 14, 15)), Box((0, 2, -2), (8, 10, 6)), 4)
+        assert moved == Box((8, 6, 10), (16, 14, 18))
 
 
 @pytest.mark.parametrize("grid", OBLIQUE)

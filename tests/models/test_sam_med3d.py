@@ -312,7 +312,10 @@ class TestDecode:
         found = small.decode(embedding, Prompts((FIRST, OUTSIDE)), None).values
         assert np.array_equal(found, small.decode(embedding, Prompts((FIRST,)), None).values)
 
-    @pytest.mark.parametrize("prompts", [(), (OUTSIDE,), (SECOND,), (Box((0, 0, 0), (9, 9, 9)),)])
+    @pytest.mark.parametrize(
+        "prompts",
+        [(), (OUTSIDE,), (SECOND,), (Box((0, 0, 0), (9, 9, 9)),), (MaskPrompt(np.ones((2, 2, 1), bool), (3, 3, 63)),)],
+    )
     def test_without_a_click_inside_there_is_no_answer(self, small, embedding, prompts):
         with pytest.raises(InputError, match="click"):
             small.decode(embedding, Prompts(prompts), None)
@@ -320,6 +323,107 @@ class TestDecode:
     def test_negative_clicks_alone_correct_an_answer(self, small, embedding):
         before = small.decode(embedding, Prompts((FIRST,)), None)
         assert np.isfinite(small.decode(embedding, Prompts((SECOND,)), before).values).all()
+
+
+class TestWindows:
+    GRID = Grid.plain((60, 200, 200), (2.0, 0.8, 0.8))
+
+    @pytest.mark.parametrize(
+        ("part", "spacing"),
+        [
+            (Box((20, 80, 80), (30, 100, 90)), 20 / 24),  # 20 mm in the 24 inner samples of 32
+            (Box((20, 80, 80), (22, 84, 84)), 0.8),  # the image has no finer voxels
+            (Box((20, 80, 80), (38, 100, 90)), 1.5),
+            (Box((20, 80, 80), (43, 100, 90)), 1.5),  # 46 of 48 mm
+        ],
+    )
+    def test_the_spacing_is_that_at_which_the_part_fills_the_cube(self, small, part, spacing):
+        (region,) = small.windows(self.GRID, part)
+        assert np.allclose(region.grid.spacing, spacing)
+        assert region.grid.shape == (32, 32, 32)
+        assert region.box == covered(self.GRID, region.grid)
+        assert part.intersect(region.box) == part
+
+    def test_it_is_no_finer_than_half_the_usual(self, small):
+        (region,) = small.windows(Grid.plain((200, 200, 200), (0.2, 0.2, 0.2)), Box((90, 90, 90), (99, 99, 99)))
+        assert np.allclose(region.grid.spacing, 0.75)
+
+    def test_large_parts_take_several_of_the_usual_spacing(self, small):
+        part = Box((10, 50, 60), (50, 90, 80))  # 80 mm by 32 by 16
+        regions = small.windows(self.GRID, part)
+        assert len(regions) == 3
+        assert all(np.allclose(region.grid.spacing, 1.5) for region in regions)
+        seen = np.zeros(self.GRID.shape, bool)
+        for region in regions:
+            seen[region.box.slices] = True
+        assert seen[part.slices].all()
+
+    def test_what_cannot_be_looked_at_is_refused(self, small):
+        with pytest.raises(InputError, match="outside the image"):
+            small.windows(self.GRID, Box((60, 0, 0), (61, 1, 1)))
+        with pytest.raises(InputError, match="volumes only"):
+            small.windows(Grid.plain((9, 9)), Box((0, 0), (1, 1)))
+
+
+class TestMasks:
+    BLOCK = Box((6, 12, 24), (12, 24, 40))  # whole cells, but for half of one at each end along x
+
+    @pytest.fixture
+    def asked(self, small, monkeypatch):
+        """What the network was asked last."""
+        asked = SimpleNamespace()
+        answer = small.answer
+
+        def record(embedding, points, labels, mask=None):
+            asked.points, asked.labels, asked.mask = points, labels, mask
+            return answer(embedding, points, labels, mask)
+
+        monkeypatch.setattr(small, "answer", record)
+        return asked
+
+    def painted(self, image: Volume) -> Volume:
+        array = np.zeros(image.grid.shape, np.uint8)
+        array[self.BLOCK.slices] = 1
+        return Volume(array, image.grid)
+
+    @pytest.mark.parametrize(("permutation", "flips"), ALL_48[::7])
+    def test_cells_say_how_much_of_them_is_covered(self, small, asked, permutation, flips):
+        upright = blob()
+        image, mask = (reorient(v, permutation, flips) for v in (upright, self.painted(upright)))
+        prompts = Prompts((MaskPrompt(mask.array > 0, (0, 0, 0)),))
+        region = small.plan(image.grid, prompts, None)
+        answer = small.decode(small.embed(image, region, ANY), prompts, None)
+        assert np.isfinite(answer.values).all()
+        assert asked.points.shape == (0, 3)
+        assert asked.mask.shape == (8, 8, 8)
+        share = 1 / (1 + np.exp(-asked.mask))
+        expected = resample(mask.array.astype(float), image.grid, region.grid)
+        assert np.abs(share - expected.reshape(8, 4, 8, 4, 8, 4).mean(axis=(1, 3, 5))).max() < 0.02
+        assert np.isclose(asked.mask.max(), np.log(0.999 / 0.001), atol=1e-4)
+        assert np.isclose(asked.mask.min(), -np.log(0.999 / 0.001), atol=1e-4)
+
+    def test_clicks_refine_the_answer_before_and_not_the_mask(self, small, asked, embedding):
+        mask = MaskPrompt(np.ones((3, 8, 8), bool), (10, 16, 28))
+        before = small.decode(embedding, Prompts((mask,)), None)
+        given = asked.mask
+        small.decode(embedding, Prompts((mask, SECOND)), before)
+        assert np.array_equal(asked.mask, before.values)
+        assert asked.labels.tolist() == [0]
+        small.decode(embedding, Prompts((FIRST, mask)), before)
+        assert np.array_equal(asked.mask, given)
+        assert asked.labels.tolist() == [1]
+
+    def test_negative_clicks_correct_a_mask(self, small, embedding):
+        mask = MaskPrompt(np.ones((3, 8, 8), bool), (10, 16, 28))
+        alone = small.decode(embedding, Prompts((mask,)), None)
+        corrected = small.decode(embedding, Prompts((mask, SECOND)), None)
+        assert not np.array_equal(alone.values, corrected.values)
+
+    def test_without_mask_or_answer_before_logits_are_zero(self, small, embedding):
+        points = embedding.region.grid.to_index(embedding.image.to_world([FIRST.index]))
+        zeros = np.zeros((8, 8, 8), np.float32)
+        found = small.decode(embedding, Prompts((FIRST,)), None).values
+        assert np.array_equal(found, small.answer(embedding, points, np.array([1]), zeros))
 
 
 class TestGreyValues:
