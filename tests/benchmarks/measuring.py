@@ -28,11 +28,16 @@ def take_turns(
 
 def peak_growth(call: Callable[[], object]) -> float:
     """Growth of the peak resident size over one call, MiB; meant for a process of its own (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
     before = _status("VmRSS")
+    return peak_size(call) - before
+
+
+def peak_size(call: Callable[[], object]) -> float:
+    """Peak of the resident size during one call, MiB (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what went before
     with torch.inference_mode():
         call()
-    return _status("VmHWM") - before
+    return _status("VmHWM")
 
 
 def _status(field: str) -> float:
