@@ -1,6 +1,6 @@
 """Memory of SegVol on a large CT: from a click to the mask of a volume of 1000 x 512 x 512 voxels.
 
-    python tests/benchmarks/segvol_memory.py [--slices 1000] [--dtype int16]
+    python -m tests.benchmarks.segvol_memory [--slices 1000] [--dtype int16]
 
 Prints seconds, and how far the peak resident size grows over that with image and network in memory (Linux). Weights are
 random: the mask means nothing, but takes as long and as much as any other that is as large as the volume.
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from measuring import peak_growth
 
 from napari_sammed import networks
 from napari_sammed.backend.local import LocalBackend
@@ -21,6 +20,7 @@ from napari_sammed.models.segvol import SegVol
 from napari_sammed.models.segvol_windows import measured
 from napari_sammed.prompts import Point, Prompts
 from napari_sammed.volume import Volume
+from tests.benchmarks.measuring import peak_growth
 
 
 def ct(slices: int, dtype: str) -> Volume:
