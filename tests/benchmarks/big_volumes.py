@@ -1,6 +1,6 @@
 """Memory and time of SAM-Med3D, with random weights at full size, on a CT of 1000 slices of 512 x 512 at 0.7 mm.
 
-    python tests/benchmarks/big_volumes.py
+    python -m tests.benchmarks.big_volumes
 
 Prints the peak of the resident size above the 500 MiB of the image (network, libraries and interpreter included) and
 seconds: of a click whose answer stays in its cube, and of one whose object fills the image and is followed as far as
