@@ -340,6 +340,21 @@ class Session(SessionObjects):
         self._notify(state.label, None)
         return self._conversation.ask(action, progress)
 
+    def model_for(self, prompt: Prompt, model: str | None = None) -> str:
+        """The registry name of the model that a prompt of the current object would go to."""
+        return self._routing.model(model or self.model, prompt, self.current)
+
+    def around(self, model: str | None = None) -> Box:
+        """Where `refine` looks if nobody says where: around the current object, with a margin.
+
+        Raises
+        ------
+        InputError
+            If there is nothing of the object yet.
+        """
+        state = self._object(None)
+        return self._routing.around(state.label, self.model_for(self.image.grid.box, model))
+
     def automatic(
         self,
         model: str,
