@@ -12,7 +12,7 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import ExtendingModel, Logits
-from napari_sammed.prompts import Point, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompts
 from napari_sammed.volume import Volume
 from tests import oracle
 from tests.tiny_models import tiny_model
@@ -212,3 +212,22 @@ class TestWhatAFurtherCubeIsAsked:
         expected = [self.beyond.grid.to_index(GRID.to_world(np.array(p.index))) for p in (inside, outside)]
         assert labels.tolist() == [1, 0]
         assert np.allclose(points, expected)
+
+    def test_a_mask_speaks_for_what_is_not_known(self, model):
+        mask = MaskPrompt(np.ones((8, 8, 48), bool), (16, 16, 12))
+        aside = Point((20, 20, 24))
+        _, _, given = self.ask(model, Prompts((mask, aside)), self.known(model))
+        assert np.abs(given[4:] - self.known(model)[:4]).max() < 1e-6
+        assert given[:4].max() == pytest.approx(np.log(0.999 / 0.001), abs=1e-4)  # what lies beyond the first cube
+        assert given[:4].min() == pytest.approx(-np.log(0.999 / 0.001), abs=1e-4)
+
+
+def test_what_no_cube_saw_is_surely_outside():
+    model = tiny_model(NAME)
+    first = model.plan(GRID, Prompts((LEFT,)), None)
+    far = model.plan(GRID, Prompts((Point((20, 20, 24 + 64)),)), None)
+    joined = model.joined([Logits(np.full(model.mask_shape, 3.0, np.float32), region) for region in (first, far)])
+    assert joined.values.shape == (24, 8, 8)
+    assert np.allclose(joined.values[:8], 3) and np.allclose(joined.values[16:], 3)
+    assert np.allclose(joined.values[8:16], -np.log(0.999 / 0.001))
+    assert model.restore(joined).shape == joined.region.box.shape
