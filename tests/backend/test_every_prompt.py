@@ -38,6 +38,8 @@ SAYS = {  # what is said, besides nothing
     **{(net, "mask and click"): "takes no masks" for net in ("random-walker", "segvol")},
     ("sam-vit-b", "lasso"): "its bounding box went along",
 }
+SEEN = ("reaches beyond", "Looked closer")
+"""In sentences that tell where a model looked, which is no translation of a prompt."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_every_kind_is_answered(backend, name, kind, ndim):
     assert answer.box.intersect(answer.scope) == answer.box
     said = SAYS.get((name, kind))
     if said is None:
-        assert [sentence for sentence in answer.reductions if "reaches beyond" not in sentence] == []
+        assert [sentence for sentence in answer.reductions if not any(seen in sentence for seen in SEEN)] == []
     else:
         assert any(said in sentence for sentence in answer.reductions), answer.reductions
 
