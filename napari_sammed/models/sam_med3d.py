@@ -31,15 +31,16 @@ _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 class SAMMed3D:
-    """A `napari_sammed.models.base.PromptableModel` for volumes in any orientation.
+    """A `napari_sammed.models.base.ExtendingModel`, and a `ZoomingModel`, for volumes in any orientation.
 
     The network's input and answers are those of the official code (``medim_infer.py`` of SAM-Med3D) for the same cube
-    and clicks. Three things around them are better than there:
+    and clicks. Four things around them are better than there:
 
     - The cube lies around the clicks or around a part of the image that the user chose; the official one needs a label.
     - Logits come back to the image grid, and are cut at 0 there; the official code brings back the mask of 1.5 mm, by
       nearest samples, which makes stairs on finer grids.
     - The cube is sampled from the image itself, which is nowhere resampled as a whole.
+    - Objects that leave the cube are followed (`beyond`, `decode_beyond`, `joined`); there they end in a plane.
 
     Parameters
     ----------
