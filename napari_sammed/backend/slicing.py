@@ -65,7 +65,8 @@ def in_region(prompts: Prompts, region: Box) -> Prompts:
             case Stroke():
                 voxels = item.voxels()
                 inside = voxels[[region.contains(v) for v in voxels]]
-                kept.append(Stroke(tuple(map(tuple, inside)), item.positive))
+                if len(inside):  # a stroke may pass by a part that its extent reaches into
+                    kept.append(Stroke(tuple(map(tuple, inside)), item.positive))
             case MaskPrompt():
                 part = item.mask[common.shift([-o for o in item.offset]).slices]
                 if part.any():
