@@ -14,7 +14,7 @@ from typing import Any
 
 from napari_sammed.backend.base import Backend, ClassMap, Prediction, Progress
 from napari_sammed.backend.latest import LatestWins
-from napari_sammed.backend.slicing import extent_of, spans_slices
+from napari_sammed.backend.slicing import extent_of, in_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
@@ -325,8 +325,8 @@ class Session(SessionObjects):
             Prompts((box,)).check_inside(self.image.grid)
         name = self._routing.model(model or self.model, box or self.image.grid.box, state.label)
         region = (box or self._routing.around(state.label, name)).intersect(self.image.grid.box)
-        touched = [extent_of(prompt) for prompt in state.prompts] + ([state.mask.extent] if state.mask else [])
-        if not any(extent.intersect(region) for extent in touched):
+        known = Prompts((*state.prompts, *([] if state.mask is None else [state.mask])))
+        if not any(getattr(item, "positive", True) for item in in_region(known, region)):
             raise InputError(
                 f"Nothing of {state.name} lies between {region.low} and {region.high} yet: click or draw a box there "
                 "first, or choose another part."
