@@ -57,6 +57,7 @@ class Coordinator:
             "undo": lambda: self._with(Segmentation.undo),
             "redo": lambda: self._with(Segmentation.redo),
             "propagate": lambda: self._with(Segmentation.propagate),
+            "closer": lambda: self._with(Segmentation.look_closer),
             "clear": lambda: self._with(Segmentation.clear),
             "toggle": self._toggle_sign,
             "box": lambda: self._set_mode("box"),
@@ -133,6 +134,7 @@ class Coordinator:
         panel.objects.chosen.connect(lambda label: self._with(Segmentation.choose_object, label))
         panel.objects.renamed.connect(lambda label, name: self._with(Segmentation.rename, label, name))
         panel.objects.deleted.connect(lambda label: self._with(Segmentation.delete, label))
+        panel.closer.wanted.connect(actions["closer"])
         panel.readings.stepped.connect(lambda step: self._with(Segmentation.show_reading, step))
         panel.classes.wanted.connect(lambda: self._with(Segmentation.segment_everything))
         panel.classes.taken.connect(lambda name: self._with(Segmentation.take_class, name))

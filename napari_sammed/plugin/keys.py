@@ -12,6 +12,7 @@ SHORTCUTS = {
     "toggle": "W",
     "box": "G",
     "propagate": "Q",
+    "closer": "K",
     "reading": "H",
     "reading back": "Shift-H",
 }

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Prediction) -> str:
-    """What came back for a prompt or a propagation."""
+def answered(
+    state: ObjectState | None, voxels: int, grid: Grid, prediction: Prediction, before: float = math.nan
+) -> str:
+    """What came back for a prompt or a propagation; `before` is a score to compare with."""
     name = "The object" if state is None else state.name
     if voxels == 0:
         return f"{name} is empty: nothing was found for this prompt. Try another place, a box or another model."
     parts = [f"{name}: {size(voxels, grid)}"]
     if not math.isnan(prediction.score):
-        parts.append(f"score {prediction.score:.2f}")
+        was = "" if math.isnan(before) else f" ({before:.2f} before)"
+        parts.append(f"score {prediction.score:.2f}{was}")
     if prediction.alternatives:
         parts.append(f"one of {len(prediction.readings)} readings")
     if prediction.slice_scores:
@@ -37,6 +40,15 @@ def answered(state: ObjectState | None, voxels: int, grid: Grid, prediction: Pre
     if "total" in prediction.seconds:
         parts.append(f"{prediction.seconds['total']:.1f} s")
     return ", ".join(parts) + "."
+
+
+def looked_closer(
+    state: ObjectState | None, voxels: int, grid: Grid, prediction: Prediction, before: float = math.nan
+) -> str:
+    """What came back for a closer look; `before` is the object's score before it."""
+    if voxels and not prediction.mask.any():
+        return f"{state.name}: nothing was found in this part by looking closer. Undo brings back what was there."
+    return answered(state, voxels, grid, prediction, before)
 
 
 def read(state: ObjectState, voxels: int, grid: Grid) -> str:
@@ -76,6 +88,7 @@ def stepped(action: Action | None, verb: str) -> str:
         "choose": "choice of another reading",
         "take": "taken-over mask",
         "propagate": "propagation",
+        "refine": "closer look",
         "edit": "painting",
         "clear": "clearing",
         "rename": "renaming",

@@ -14,11 +14,13 @@ from qtpy.QtCore import QTimer
 from napari_sammed.backend.base import Backend, ClassMap, Prediction
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box
 from napari_sammed.models import registry
 from napari_sammed.models.registry import default_for
 from napari_sammed.plugin import messages
 from napari_sammed.plugin.ahead import Ahead, EncodeAhead
 from napari_sammed.plugin.classes import ClassView
+from napari_sammed.plugin.closer_look import CloserLook
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
@@ -84,6 +86,7 @@ class Segmentation:
         self._sizes: dict[int, tuple[MaskPrompt | None, int]] = {}
         self._answers = Waiting(panel.status, gui, lambda: self.session is not None and self.session.busy)
         self._intake = PromptIntake(self.writer, panel, self._expect, self._answers.progress)
+        self._closer = CloserLook(self.writer, panel, gui, self._intake, self._ask_closer, self._attempt, keys)
         self._classes = ClassView(viewer, image, panel.classes)
         self._ahead = EncodeAhead(viewer, image, self._who_encodes, panel.status)
         self._later = QTimer(panel)
@@ -100,6 +103,7 @@ class Segmentation:
         self._answers.close()
         self._ahead.close()
         self._classes.close()
+        self._closer.close()
         self._panel.readings.set_readings((), 0)
         self.writer.close()
         if self.session is not None:
@@ -190,6 +194,10 @@ class Segmentation:
 
         self._when_open(start)
 
+    def look_closer(self) -> None:
+        """Segment a part of the current object again, magnified."""
+        self._when_open(self._closer.start)
+
     def retry(self) -> None:
         """Ask for the prompts that have no answer yet."""
         self._when_open(lambda session: [self._expect(future) for future in session.resume(self._answers.progress)])
@@ -277,10 +285,12 @@ class Segmentation:
         self._show_current()
         self._answers.watch()
 
-    def _on_answer(self, prediction: Prediction, label: int) -> None:
+    def _on_answer(
+        self, prediction: Prediction, label: int, tell: Callable[..., str] = messages.answered, *known: Any
+    ) -> None:
         if self.session is not None:
             state = self.session.objects.get(label)
-            text = messages.answered(state, self._size(label), self.session.image.grid, prediction)
+            text = tell(state, self._size(label), self.session.image.grid, prediction, *known)
             self._panel.status.say(text, " ".join(prediction.reductions))
 
     def _on_classes(self, found: ClassMap) -> None:
@@ -331,6 +341,13 @@ class Segmentation:
         """Show the answer about the current object when it is there."""
         label = self.session.current
         self._answers.expect(future, lambda prediction: self._on_answer(prediction, label))
+
+    def _ask_closer(self, session: Session, part: Box | None, axis: int | None) -> Future[Prediction]:
+        label = session.current
+        before = session.objects[label].score
+        answer = session.refine(part, axis=axis, progress=self._answers.progress)
+        self._answers.expect(answer, lambda found: self._on_answer(found, label, messages.looked_closer, before))
+        return answer
 
     def _when_open(self, action: Callable[[Session], Any]) -> None:
         """Do it now, or when the session has been opened."""

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.views.choosers import Choice, Chooser, ModelChooser, WindowChooser
+from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.objects import ObjectList, ObjectRow
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
@@ -112,6 +113,22 @@ def test_the_object_list_selects_renames_and_deletes(shown, qtbot):
     assert not objects.table.item(0, 1).flags() & Qt.ItemFlag.ItemIsEditable
     objects.set_objects([], None)
     assert objects.current is None and not objects.delete_button.isEnabled()
+
+
+def test_the_button_of_the_closer_look_is_down_while_a_region_is_drawn(shown, qtbot):
+    row = shown(CloserRow())
+    wanted = heard(row.wanted)
+    assert row.part.key == "object"
+    qtbot.mouseClick(row.button, LEFT)
+    assert len(wanted) == 1 and not row.button.isChecked()
+    row.show_drawing(True)
+    qtbot.mouseClick(row.button, LEFT)
+    assert len(wanted) == 2 and row.button.isChecked(), "until the drawing has been left"
+    row.show_drawing(False)
+    assert not row.button.isChecked()
+    assert "key" not in row.button.toolTip()
+    row.set_key("K")
+    assert "(key K)" in row.button.toolTip()
 
 
 def test_status_shows_progress_only_while_busy(shown, qtbot):

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
+from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
 from napari_sammed.plugin.views.readings import ReadingBar
@@ -58,6 +59,7 @@ class Panel(QWidget):
         self.slices = SliceRange(self)
         self.objects = ObjectList(self)
         self.readings = ReadingBar(self)
+        self.closer = CloserRow(self)
         self.classes = ClassSection(self)
         self.status = StatusView(self)
         self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
@@ -76,6 +78,7 @@ class Panel(QWidget):
             ("Image", (self.image_section,)),
             ("Prompt", (self.modes, self.slices)),
             ("Objects", (self.objects, self.readings)),
+            ("Refine", (self.closer,)),
         ):
             layout.addWidget(_heading(title))
             for widget in widgets:
@@ -89,7 +92,7 @@ class Panel(QWidget):
 
     def set_usable(self, usable: bool, *, stack: bool = False) -> None:
         """Enable everything that needs an image, and propagation for volumes."""
-        for widget in (self.modes, self.slices, self.objects, self.classes.inner, *self.actions_.values()):
+        for widget in (self.modes, self.slices, self.objects, self.closer, self.classes.inner, *self.actions_.values()):
             widget.setEnabled(usable)
         self.actions_["propagate"].setEnabled(usable and stack)
 
@@ -100,6 +103,7 @@ class Panel(QWidget):
             if name in self.actions_:
                 self.actions_[name].setToolTip(f"{ACTIONS[name][1]} (key {key})")
         self.readings.set_key(keys.get("reading", ""))
+        self.closer.set_key(keys.get("closer", ""))
         if "new" in keys:
             self.objects.new_button.setToolTip(f"The next prompts belong to another object (key {keys['new']})")
 
