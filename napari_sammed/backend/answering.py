@@ -12,7 +12,8 @@ from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings
 from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.loading import Models, notes_of
-from napari_sammed.backend.refinement import refine
+from napari_sammed.backend.masks import apply
+from napari_sammed.backend.refinement import prompted_part, refine
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import Window
@@ -67,11 +68,14 @@ class Answerer:
     ----------
     models : Models
     embeddings : Embeddings
+    between : callable
+        Called between the windows of a closer look, to let more urgent questions pass.
     """
 
-    def __init__(self, models: Models, embeddings: Embeddings) -> None:
+    def __init__(self, models: Models, embeddings: Embeddings, between: Callable[[], None]) -> None:
         self._models = models
         self._embeddings = embeddings
+        self._between = between
 
     def answer(self, question: Question, clock: Clock) -> Prediction:
         """The object that all the prompts mark together."""
@@ -102,7 +106,21 @@ class Answerer:
             answer = _prediction(model, question.model, whole, scope, (*notes_of(model), *sentences), boxes)
         if whole is not logits:
             answer = replace(answer, logits=logits)  # which the next click refines, before it is followed anew
+        if getattr(model, "zooms_in", False) and within is None and answer.mask.any():
+            answer = self._closer(question, answer, clock)
         return replace(answer, seconds=clock.seconds)
+
+    def _closer(self, question: Question, whole: Prediction, clock: Clock) -> Prediction:
+        """An answer about a whole image, with the prompted part of it looked at closer."""
+        coarse = MaskPrompt(whole.mask, whole.box.low)
+        part = prompted_part(coarse, question.prompts, question.volume.grid)
+        found = self.refine(replace(question, within=part, previous=None), coarse, None, clock)
+        mask = apply(coarse, found)
+        joined = Prediction.empty(whole.scope, score=found.score, model=found.model)
+        if mask is not None:
+            joined = replace(joined, mask=mask.mask, box=mask.extent)
+        sentences = tuple(dict.fromkeys((*whole.reductions, *found.reductions)))
+        return replace(whole, mask=joined.mask, box=joined.box, score=found.score, reductions=sentences)
 
     def _followed(
         self,
@@ -125,9 +143,7 @@ class Answerer:
         with clock("extend"), out_of_memory(question.model):
             return extension.extend(model, logits, prompts, within, embed, question.cancel, question.progress)
 
-    def refine(
-        self, question: Question, coarse: MaskPrompt | None, axis: int | None, clock: Clock, between: Callable[[], None]
-    ) -> Prediction:
+    def refine(self, question: Question, coarse: MaskPrompt | None, axis: int | None, clock: Clock) -> Prediction:
         """The object looked at closer inside ``question.within``.
 
         Parameters
@@ -138,15 +154,13 @@ class Answerer:
         axis : int or None
             Across the slices, for a model that looks at slices of a volume.
         clock : Clock
-        between : callable
-            Called between windows.
         """
         model = self.model(question, clock)
         region = question.within
         told: dict[str, None] = {}  # ordered, without repeats
 
         def ask(window: Region, prompts: Prompts) -> Logits:
-            between()
+            self._between()
             logits, sentences = self._ask(replace(question, prompts=prompts, progress=None), model, window, clock)
             told.update(dict.fromkeys(sentences))
             return logits

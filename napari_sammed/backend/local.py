@@ -60,9 +60,9 @@ class LocalBackend:
         self._images: dict[ImageId, Volume] = {}
         self._users: dict[ImageId, int] = {}
         self._embeddings = Embeddings(cache_bytes)
-        self._answerer = Answerer(self._models, self._embeddings)
         self._lock = threading.Lock()
         self._inference = InferenceThread()
+        self._answerer = Answerer(self._models, self._embeddings, lambda: self._inference.let_pass(Priority.STEP))
 
     def open(self, image: Volume) -> ImageId:
         """See `Backend.open`; also refuses images that no model can use (NaN, constant)."""
@@ -297,13 +297,7 @@ class LocalBackend:
             image, volume, model, Prompts(given), window or Window.auto(volume), inside, None, cancel, progress
         )
         clock = Clock()
-        return self._inference.run(
-            lambda: self._answerer.refine(
-                question, coarse, axis, clock, between=lambda: self._inference.let_pass(Priority.STEP)
-            ),
-            Priority.STEP,
-            cancel,
-        )
+        return self._inference.run(lambda: self._answerer.refine(question, coarse, axis, clock), Priority.STEP, cancel)
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""

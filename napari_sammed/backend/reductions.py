@@ -138,9 +138,10 @@ def cut(mask: np.ndarray, place: Box, boxes: Sequence[Box]) -> np.ndarray:
 
 def innermost(prompt: MaskPrompt) -> tuple[float, ...]:
     """Index of the voxel of a mask that is farthest from its outside."""
-    depth = ndimage.distance_transform_edt(np.pad(prompt.mask, 1))
+    around = [(int(size > 1),) * 2 for size in prompt.mask.shape]  # on a single slice, depth is measured in the slice
+    depth = ndimage.distance_transform_edt(np.pad(prompt.mask, around))
     place = np.unravel_index(int(depth.argmax()), depth.shape)
-    return tuple(float(p - 1 + o) for p, o in zip(place, prompt.offset, strict=True))
+    return tuple(float(p - n + o) for p, (n, _), o in zip(place, around, prompt.offset, strict=True))
 
 
 def _tell(rung: ladder.Rung, region: Box, card: ModelCard) -> str:

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from napari_sammed.backend.base import Cancel, Progress
 from napari_sammed.backend.canvas import Canvas
+from napari_sammed.backend.masks import cut
 from napari_sammed.backend.reductions import innermost
 from napari_sammed.backend.slicing import extent_of, in_region, slice_of
 from napari_sammed.errors import Cancelled, InputError
@@ -27,6 +28,8 @@ from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
 
 _SURROUNDINGS = 0.5  # of the object's length along each axis, on both sides: what the network sees around it
 _LEAST_SURROUNDINGS = 2  # voxels
+_MARGIN = 0.1  # of the object's length, on both sides, in which a closer look may find more of it
+_LEAST_MARGIN = 3  # voxels
 _BOX_MARGIN = 0.05  # of a piece's length, on both sides of its box: coarse masks are rather too tight than too wide
 _CRUMB = 0.02  # pieces of the coarse mask smaller than this share of it get no box of their own
 
@@ -122,6 +125,26 @@ def refine(
     return Refined(mask, float(np.average(scores, weights=sizes)), len(views))
 
 
+def prompted_part(coarse: MaskPrompt, prompts: Prompts, grid: Grid) -> Box:
+    """Where to look closer after a look at the whole image: around the pieces of the mask that hold a prompt.
+
+    Pieces elsewhere may be strays, and would cost a window each; where no piece holds a prompt, all count.
+    """
+    pieces, count = ndimage.label(coarse.mask, np.ones((3,) * coarse.ndim))
+    if count > 1:
+        touched: set[int] = set()
+        for item in prompts:
+            common = extent_of(item).intersect(coarse.extent)
+            if common is not None and getattr(item, "positive", True):
+                touched |= set(np.unique(pieces[common.shift([-low for low in coarse.offset]).slices])) - {0}
+        kept = np.isin(pieces, list(touched)) if touched else pieces > 0
+        extent = MaskPrompt(kept, coarse.offset).extent
+    else:
+        extent = coarse.extent
+    margin = [max(_LEAST_MARGIN, round(_MARGIN * size)) for size in extent.shape]
+    return extent.grow(margin).intersect(grid.box)
+
+
 def _parts(grid: Grid, region: Box, axis: int | None) -> Iterator[Box]:
     """What is looked at together: the region, or its slices."""
     if axis is None:
@@ -185,12 +208,3 @@ def _boxes_of(coarse: MaskPrompt, window: Box) -> list[Box]:
             box = Box(tuple(s.start for s in place), tuple(s.stop for s in place)).shift(coarse.offset)
             boxes.append(box.grow([round(_BOX_MARGIN * length) for length in box.shape]).intersect(window))
     return boxes
-
-
-def cut(mask: MaskPrompt | None, box: Box) -> MaskPrompt | None:
-    """The part of a mask inside a box; None where there is none."""
-    common = None if mask is None else mask.extent.intersect(box)
-    if mask is None or common is None:
-        return None
-    part = mask.mask[common.shift([-low for low in mask.offset]).slices]
-    return MaskPrompt(part, common.low) if part.any() else None

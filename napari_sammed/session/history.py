@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sammed.backend.base import Prediction
+from napari_sammed.backend.masks import apply, slice_mask, span_of
 from napari_sammed.backend.slicing import extent_of, in_region
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
-from napari_sammed.session.masks import apply, slice_mask, span_of
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
 

@@ -1,4 +1,4 @@
-"""Masks of objects: an answer applied, a slice taken out, the box around several."""
+"""Masks of objects in their places: an answer applied, a part cut out, a slice taken out, the box around several."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def apply(mask: MaskPrompt | None, answer: Prediction, kept: Sequence[Box] = ())
         if common is not None:
             after[_within(common, frame)] = before[_within(common, frame)]
     return MaskPrompt(after, frame.low) if after.any() else None
+
+
+def cut(mask: MaskPrompt | None, box: Box) -> MaskPrompt | None:
+    """The part of a mask inside a box; None where there is none."""
+    common = None if mask is None else mask.extent.intersect(box)
+    if mask is None or common is None:
+        return None
+    part = mask.mask[common.shift([-low for low in mask.offset]).slices]
+    return MaskPrompt(part, common.low) if part.any() else None
 
 
 def slice_mask(mask: MaskPrompt, axis: int, index: int) -> MaskPrompt:
