@@ -17,6 +17,7 @@ from napari_sammed.plugin.journals import FOLDER_VARIABLE
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from tests.labeller import Labeller
+from tests.pixelated import Pixelated
 from tests.plugin.ambiguous import Ambiguous
 from tests.thresholder import Thresholder
 
@@ -36,6 +37,8 @@ def backend() -> Iterator[LocalBackend]:
         "thresholder": Thresholder(),
         "planar": Thresholder(planar=True),
         "ambiguous": Ambiguous(),
+        "pixelated": Pixelated(),
+        "pixelated-2d": Pixelated(planar=True),
         "labeller": Labeller(),
     }
     backend = LocalBackend(models=models)
@@ -69,7 +72,8 @@ def open_plugin(request, backend, qtbot) -> Iterator[Callable[..., Hands]]:
         hands = Hands(viewer, widget, qtbot)
         opened.append(hands)
         if model is not None:
-            choices = [Choice(name, name.title()) for name in ("thresholder", "planar", "ambiguous")]
+            names = ("thresholder", "planar", "ambiguous", "pixelated", "pixelated-2d")
+            choices = [Choice(name, name.title()) for name in names]
             widget.panel.image_section.model.set_models(choices, {})
             widget.panel.classes.model.set_models([Choice("labeller", "Labeller")], {})
             widget.panel.image_section.model.box.set_key(model)
