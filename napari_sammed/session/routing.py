@@ -81,7 +81,7 @@ class Routing:
         return None
 
     def around(self, label: int, name: str) -> Box:
-        """Where to look closer if nobody says where: around the mask, or around the prompts if there is none.
+        """Where to look closer if nobody says where: around mask and prompts, since a mask may fall short of its box.
 
         Raises
         ------
@@ -89,7 +89,8 @@ class Routing:
             If there is neither.
         """
         state = self._history.objects[label]
-        extent = state.prompts.extent if state.mask is None else state.mask.extent
+        positive = [item for item in state.prompts if getattr(item, "positive", True)]
+        extent = Prompts((*positive, *([] if state.mask is None else [state.mask]))).extent
         if extent is None:
             raise InputError(f"{state.name} has neither a mask nor a prompt to look closer at: click or draw a box.")
         extent = extent.intersect(self._grid.box) or extent

@@ -181,6 +181,20 @@ def test_around_the_object(open_plugin, scene, model):
     assert region.low <= Box.of_mask(truth).low and region.high >= Box.of_mask(truth).high
 
 
+def test_around_the_object_means_around_its_box_too(open_plugin):
+    volume, first, _ = two_balls((60, 80))
+    hands = open_plugin(volume.array, model="pixelated")
+    hands.mode("box")
+    box = Box.of_mask(first).grow((9, 3))
+    hands.writer.boxes.add_rectangles([rectangle_of(box, None)])
+    hands.settle()
+    found = Box.of_mask(hands.labels > 0)
+    assert found.low[0] > box.low[0], "else the mask alone would do"
+    press(hands, "object")
+    region = hands.session.history.done[-1].region
+    assert region.intersect(box) == box
+
+
 # ---- which part is meant -----------------------------------------------------------------------------------------
 
 
