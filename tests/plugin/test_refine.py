@@ -185,7 +185,7 @@ def test_around_the_object_means_around_its_box_too(open_plugin):
     volume, first, _ = two_balls((60, 80))
     hands = open_plugin(volume.array, model="pixelated")
     hands.mode("box")
-    box = Box.of_mask(first).grow((9, 3))
+    box = Box.of_mask(first).grow((9, 1))
     hands.writer.boxes.add_rectangles([rectangle_of(box, None)])
     hands.settle()
     found = Box.of_mask(hands.labels > 0)
