@@ -1,6 +1,10 @@
 """Drive the plugin in a real viewer through a session, and write a picture of each step.
 
-    python examples/screenshots.py FOLDER [--sample brain|torso|abdomen] [--image FILE]
+    python examples/screenshots.py FOLDER [--sample brain|torso|abdomen] [--image FILE [--labels FILE]]
+    python examples/screenshots.py FOLDER --image FILE --labels FILE --closer LABEL
+
+The second form draws a box around one structure of the reference labels and looks closer at it, with LiteMedSAM:
+pictures before and after, one of both side by side with the reference as an outline, and the Dice of both.
 
 Needs a display (``xvfb-run -a -s "-screen 0 1600x1000x24"`` gives one).
 """
@@ -16,14 +20,17 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from napari.utils.io import imsave
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from scipy import ndimage
 
+from napari_sammed.geometry import Box
 from napari_sammed.plugin.sample_data import layers_of
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.samples import Sample, load
-from napari_sammed.volume import read_volume
+from napari_sammed.volume import read_volume, resample_labels
 
 NOTHING, LEFT = Qt.KeyboardModifier.NoModifier, Qt.MouseButton.LeftButton
 
@@ -68,13 +75,38 @@ class Tour:
             if current is None or (current.session is not None and not current.session.busy):
                 return
 
-    def picture(self, name: str) -> None:
-        """Write the window to a file."""
+    def picture(self, name: str, picture: np.ndarray | None = None) -> None:
+        """Write the window, or a picture that was taken already, to a file."""
         QTest.qWait(300)
         self.count += 1
         path = self.folder / f"{self.count:02d}_{name}.png"
-        self.viewer.screenshot(path, canvas_only=False, flash=False)
+        if picture is None:
+            self.viewer.screenshot(path, canvas_only=False, flash=False)
+        else:
+            imsave(str(path), picture)
         print(f"{path}: {self.panel.status.message.text()}")
+
+    def zoom_to(self, low: Sequence[float], high: Sequence[float], share: float) -> None:
+        """Have the box between two corners of a slice fill a share of the canvas."""
+        self.look_at(low)
+        shown = list(self.viewer.dims.displayed)
+        corners = np.array([self.image.data_to_world(corner) for corner in (low, high)])[:, shown]
+        camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
+        camera.center = (0, *corners.mean(0))
+        sizes = np.array([self.canvas.height(), self.canvas.width()])
+        camera.zoom = float((share * sizes / np.abs(np.diff(corners, axis=0)[0])).min())
+        QTest.qWait(200)
+
+    def close_up(self) -> np.ndarray:
+        """The canvas alone, without the layers of prompts."""
+        hidden = [layer for layer in self.viewer.layers if type(layer).__name__ in ("Points", "Shapes")]
+        for layer in hidden:
+            layer.visible = False
+        QTest.qWait(200)
+        found = self.viewer.screenshot(canvas_only=True, flash=False)
+        for layer in hidden:
+            layer.visible = True
+        return found
 
     def look_at(self, index: Sequence[float]) -> None:
         """Show the slice that a voxel lies in."""
@@ -160,10 +192,54 @@ def tour(sample: Sample, folder: Path) -> None:
     guide.viewer.close()
 
 
+def closer(sample: Sample, label: int, folder: Path) -> None:
+    """A structure from a box around it, and from looking closer then."""
+    guide = Tour(sample, folder)
+    guide.panel.image_section.model.box.set_key("litemedsam")
+    truth = np.asarray(sample.labels) == label
+    axes = tuple(range(1, truth.ndim))
+    index = int(truth.sum(axis=axes).argmax()) if truth.ndim == 3 else None
+    pieces, _ = ndimage.label(truth if index is None else truth[index])
+    piece = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    box = Box.of_mask(piece).grow((2, 2)).intersect(Box.of_shape(piece.shape))
+    slice_ = () if index is None else (index,)
+    low, high = (*slice_, *box.low), (*slice_, *np.subtract(box.high, 1))
+    guide.drag(low, high)
+    reference = guide.viewer.layers[f"{guide.image.name} reference"]
+    outlined = np.zeros(truth.shape, np.uint8)
+    outlined[slice_ or ...] = piece
+    reference.data = outlined
+    reference.contour, reference.opacity = 1, 1.0
+    reference.colormap = {None: "transparent", 1: "white"}
+
+    def dice() -> float:
+        found = guide.widget.coordinator.current.writer.labels.data[slice_ or ...] > 0
+        return 2 * np.count_nonzero(found & piece) / (np.count_nonzero(found) + np.count_nonzero(piece))
+
+    def shown() -> np.ndarray:
+        reference.visible = True
+        found = guide.close_up()
+        reference.visible = False
+        return found
+
+    guide.zoom_to(low, high, 0.5)
+    around = box.grow(box.shape).intersect(Box.of_shape(piece.shape))
+    guide.image.contrast_limits = np.percentile(guide.image.data[slice_ or ...][around.slices], (0.5, 99.5))
+    guide.picture("box")
+    before, first = shown(), dice()
+    QTest.mouseClick(guide.panel.closer.button, LEFT)
+    guide.settle()
+    guide.picture("closer")
+    after, second = shown(), dice()
+    gap = np.full((before.shape[0], 12, before.shape[2]), 255, np.uint8)
+    guide.picture("before_and_after", np.concatenate((before, gap, after), axis=1))
+    print(f"{np.count_nonzero(piece)} pixels, Dice {first:.3f} before, {second:.3f} after")
+    guide.widget.coordinator.close(wait=True)
+    guide.viewer.close()
+
+
 def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Innermost voxel, and low and high corner on its slice, of the largest structure and of one of middling size."""
-    from scipy import ndimage
-
     labels = sample.labels
     if labels is None:
         shape = np.array(sample.image.grid.shape)
@@ -181,17 +257,30 @@ def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return found
 
 
+def read(image: Path, labels: Path | None) -> Sample:
+    """An image of the user's, with reference labels on the same grid or one that is flipped against it."""
+    volume = read_volume(image)
+    if labels is None:
+        return Sample(volume, "")
+    return Sample(volume, "", resample_labels(read_volume(labels), volume.grid))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sample", default="brain")
     parser.add_argument("--image", type=Path)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--closer", type=int, metavar="LABEL")
     arguments = parser.parse_args()
-    sample = load(arguments.sample) if arguments.image is None else Sample(read_volume(arguments.image), "")
+    sample = load(arguments.sample) if arguments.image is None else read(arguments.image, arguments.labels)
     with tempfile.TemporaryDirectory() as sessions:
         os.environ["NAPARI_SAMMED_SESSIONS"] = sessions
         application = QApplication.instance() or QApplication([])
-        tour(sample, arguments.folder)
+        if arguments.closer is None:
+            tour(sample, arguments.folder)
+        else:
+            closer(sample, arguments.closer, arguments.folder)
         application.processEvents()
 
 
