@@ -17,7 +17,7 @@ from napari_sammed.session.records import replay
 from tests.phantoms import two_balls
 from tests.pixelated import SIDE, Pixelated
 
-SHAPES = {"volume": (20, 40, 50), "flat": (60, 80)}
+SHAPES = {"volume": (20, 40, 50), "flat": (36, 48)}
 NAMES = {"volume": "pixelated", "flat": "pixelated", "slices": "pixelated-2d"}
 
 

@@ -166,7 +166,7 @@ class Answerer:
             return logits
 
         found = refine(
-            model, question.volume.grid, region, coarse, question.prompts, axis, ask, question.cancel, question.progress
+            model, question.volume, region, coarse, question.prompts, axis, ask, question.cancel, question.progress
         )
         boxes = reductions.limits(question.prompts, model.card)
         answer = Prediction.tight(
