@@ -207,7 +207,7 @@ def closer(sample: Sample, label: int, folder: Path) -> None:
     guide.drag(low, high)
     reference = guide.viewer.layers[f"{guide.image.name} reference"]
     outlined = np.zeros(truth.shape, np.uint8)
-    outlined[slice_ or ...] = piece
+    outlined[slice_ or ...] = ndimage.binary_fill_holes(piece)
     reference.data = outlined
     reference.contour, reference.opacity = 1, 1.0
     reference.colormap = {None: "transparent", 1: "white"}

@@ -111,9 +111,6 @@ class CloserLook:
         self._intake.use_settings(session)
         axis = None
         if part is not None:
-            part = part.intersect(session.image.grid.box)
-            if part is None:
-                raise InputError("The region lies outside the image: draw it on the image.")
             axis = hidden_axis(self._writer.viewer.dims, self._writer.image.ndim)
             if axis is not None and 3 in session.backend.card(session.model_for(part)).dimensions:
                 part = through(part, axis, session.around())

@@ -268,6 +268,22 @@ def test_a_drawn_region_of_a_volume_is_one_slice_for_models_of_slices(open_plugi
     np.testing.assert_array_equal(hands.labels[region.slices] == 1, first[region.slices])
 
 
+def test_models_of_slices_look_along_the_displayed_plane(open_plugin, scene):
+    """Not along the one of the prompts, which may be another."""
+    array, first, _ = scene
+    hands = open_plugin(array, scale=(3, 1, 1), model="pixelated-2d")
+    hands.mode("positive")
+    hands.session.take(MaskPrompt(first, (0, 0, 0)), "coarse")
+    hands.settle()
+    hands.viewer.dims.order = (1, 0, 2)
+    hands.look_at(middle(first))
+    box = Box.of_mask(first)
+    draw(hands, box, 1, middle(first)[1])
+    action = hands.session.history.done[-1]
+    assert action.axis == 1 and action.region.thin_axes == (1,)
+    assert action.region.low[1] == middle(first)[1]
+
+
 def test_the_frame_is_on_the_slices_of_the_part(hands, scene, monkeypatch):
     monkeypatch.setattr(frame, "_MOMENT", 60_000)
     z = middle(scene[1])[0]
