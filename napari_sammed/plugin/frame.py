@@ -80,9 +80,11 @@ class Frame:
 
     def show(self, box: Box) -> None:
         """Show a frame around a part of the image, until `fade` or `hide`."""
-        self.hide()
+        self._timer.stop()
+        self._stop_drawing()
+        if self.layer is None:
+            self._make()
         self._box = box
-        self._make()
         self._place()
 
     def fade(self) -> None:
@@ -93,14 +95,12 @@ class Frame:
     def hide(self) -> None:
         """Take the frame away; leaves the drawing of one."""
         self._timer.stop()
+        self._stop_drawing()
         layer, self.layer, self._box = self.layer, None, None
-        was_drawing, self.drawing = self.drawing, False
         if layer is not None and layer in self.viewer.layers:
-            active = self._before if was_drawing else self.viewer.layers.selection.active
+            active = self.viewer.layers.selection.active
             self.viewer.layers.remove(layer)
             self._activate(active)
-        if was_drawing:
-            self._on_drawing(False)
 
     def draw(self) -> None:
         """Have the user draw the frame: the next rectangle is it."""
@@ -139,6 +139,18 @@ class Frame:
         self._activate(active)
         return self.layer
 
+    def _stop_drawing(self) -> None:
+        """Go back to the tool that the user had before; the layer stays: adding and removing one takes a moment."""
+        if not self.drawing:
+            return
+        self.drawing = False
+        self.layer.events.data.disconnect(self._on_data)
+        self.layer.mode = "pan_zoom"
+        for key in self._keys:
+            self.layer.bind_key(key, None)
+        self._activate(self._before)
+        self._on_drawing(False)
+
     def _activate(self, layer: Layer | None) -> None:
         """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
         if layer is None or layer in self.viewer.layers:
@@ -165,8 +177,10 @@ class Frame:
             self._on_drawing(True)
             return
         box = box_of(between(self.layer, self.image, vertices), hidden_axis(self.viewer.dims, self.image.ndim))
-        self.hide()
+        self._stop_drawing()
         self._on_drawn(box)
+        if self._box is None:  # refused
+            self.hide()
 
     def _on_data(self, event: Any) -> None:
         if str(getattr(event, "action", "")) == "added":
