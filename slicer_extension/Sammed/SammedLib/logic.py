@@ -1,0 +1,480 @@
+"""The way in for the module, the Segment Editor effect and scripts: segment volumes of a scene with napari-sammed.
+
+    mailbox = Mailbox()                                   # a GUI's timer calls mailbox.run(patience)
+    logic = SammedLogic(mailbox.post, Listener())
+    segmentation = logic.open(volume)                     # or logic.open(volume, segmentation)
+    logic.add_point(fiducials, 0)                         # a click; also add_box, add_lasso, add_stroke, add
+    logic.next_segment("liver")                           # further prompts are about this one
+    logic.undo()
+
+Everything is called on the main thread and returns at once; images are hashed, models loaded and questions answered
+elsewhere, and what comes of it goes through ``post`` back to the main thread, where segments are written and the
+listener is told. Prompts that do not fit raise `napari_sammed.errors.InputError`, whose text is for the user.
+
+A volume and a segmentation make a session. Switching between them keeps all sessions; one ends when one of its nodes
+leaves the scene, and an answer that comes later is dropped. The journal of each is kept in the scene.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from . import markups, volumes
+from .journal_nodes import JournalNode
+from .scene_session import SceneSession
+from .segments import EditorLogic, SegmentWriter, Target
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.base import Backend, Prediction
+    from napari_sammed.intensity import Window
+    from napari_sammed.prompts import Prompt, Prompts
+    from napari_sammed.session import Session
+    from napari_sammed.session.actions import ObjectState
+    from napari_sammed.volume import Volume
+
+AUTO = "auto"
+"""As a model's name: let the session choose by volume and prompt."""
+
+
+class Listener:
+    """What a face hears, always on the main thread; override what it shows."""
+
+    def progressed(self, what: str, share: float) -> None:
+        """Something long goes on: what, and how much of it is done, 0..1."""
+
+    def answered(self, prediction: Prediction) -> None:
+        """An answer has been written to its segment."""
+
+    def failed(self, error: BaseException) -> None:
+        """Something went wrong beside the main thread. `InputError` has a text for the user; others are defects."""
+
+    def changed(self) -> None:
+        """Segments, prompts, what is open or whether something is on its way may have changed."""
+
+
+@dataclass
+class _Open:
+    """A pair of nodes that is open, or about to be."""
+
+    volume: slicer.vtkMRMLVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode
+    target: Target
+    voxels: volumes.State
+    session: SceneSession | None = None
+    broken: BaseException | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.volume.GetScene() is not None and self.segmentation.GetScene() is not None
+
+
+class SammedLogic:
+    """Segments volumes of a scene.
+
+    Parameters
+    ----------
+    post : callable
+        ``post(function, *arguments)`` has the main thread call a function soon; from any thread
+        (`SammedLib.delivery.Mailbox.post`).
+    listener : Listener, optional
+    scene : vtkMRMLScene, optional
+        Default: ``slicer.mrmlScene``.
+    make_backend : callable, optional
+        Makes the backend when one is needed first, beside the main thread; default: one in this process, on a GPU if
+        there is one.
+
+    Attributes
+    ----------
+    model : str
+        Registry name of the model for prompts to come, or "auto".
+    window : Window or None
+        Mapping of grey values for prompts to come; None lets the image decide.
+    """
+
+    def __init__(
+        self,
+        post: Callable[..., None],
+        listener: Listener | None = None,
+        *,
+        scene: slicer.vtkMRMLScene | None = None,
+        make_backend: Callable[[], Backend] | None = None,
+    ) -> None:
+        self.model = AUTO
+        self.window: Window | None = None
+        self._post = post
+        self._listener = listener or Listener()
+        self._scene = scene or slicer.mrmlScene
+        self._make_backend = make_backend or local_backend
+        self._backend: Backend | None = None
+        self._background = ThreadPoolExecutor(1, "sammed")
+        self._folder = tempfile.TemporaryDirectory(prefix="sammed-")
+        self._files = 0
+        self._pairs: list[_Open] = []
+        self._current: _Open | None = None
+        self._expected: set[Future[Any]] = set()
+        self._waiting: list[tuple[_Open, Callable[[], Any]]] = []
+        events = (slicer.vtkMRMLScene.NodeRemovedEvent, slicer.vtkMRMLScene.EndCloseEvent)
+        self._observers = [self._scene.AddObserver(event, self._on_scene) for event in events]
+
+    # ---- what is open --------------------------------------------------------------------------------------------
+
+    @property
+    def volume(self) -> slicer.vtkMRMLVolumeNode | None:
+        """The volume that prompts are about."""
+        return None if self._current is None else self._current.volume
+
+    @property
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The segmentation that is written to."""
+        return None if self._current is None else self._current.segmentation
+
+    @property
+    def session(self) -> SceneSession | None:
+        """The current session; None until it is open."""
+        return None if self._current is None else self._current.session
+
+    @property
+    def segment_id(self) -> str:
+        """The current segment; empty if there is none."""
+        return "" if self.session is None else self.session.segment_id
+
+    @property
+    def state(self) -> ObjectState | None:
+        """Prompts, mask, score and readings of the current segment; None before its first prompt."""
+        return None if self.session is None else self.session.state
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way."""
+        return bool(self._expected or self._waiting)
+
+    def open(
+        self,
+        volume: slicer.vtkMRMLVolumeNode,
+        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
+        target: Target | None = None,
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Make a volume and a segmentation the current ones; what was done to them before goes on.
+
+        Parameters
+        ----------
+        volume : vtkMRMLVolumeNode
+        segmentation : vtkMRMLSegmentationNode, optional
+            Default: a new one.
+        target : Target, optional
+            What segments are written through; default `EditorLogic`.
+
+        Returns
+        -------
+        vtkMRMLSegmentationNode
+            At once; the session opens beside the main thread, and what is asked meanwhile waits for it.
+
+        Raises
+        ------
+        InputError
+            For a volume that cannot be segmented; what was open stays so.
+        """
+        known = next((p for p in self._pairs if p.volume is volume and p.segmentation is segmentation), None)
+        if known is not None and known.broken is None and known.voxels.holds(volume):
+            self._current = known
+            if target is not None:
+                self._retarget(known, target)
+            self._listener.changed()
+            return known.segmentation
+        image = volumes.volume_of(volume)
+        if known is not None:
+            self._drop(known)
+        if segmentation is None:
+            name = self._scene.GenerateUniqueName(f"{volume.GetName()} segmentation")
+            segmentation = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        pair = _Open(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
+        writer = SegmentWriter(volume, segmentation, pair.target)
+        kept = JournalNode.of(self._scene, volume, segmentation)
+        if known is not None:  # other voxels now: prompts about the old ones mean nothing
+            kept.clear()
+        self._pairs.append(pair)
+        self._current = pair
+        journal = self._journal_file()
+        future = self._background.submit(self._make_session, image, journal, kept.lines)
+        self._expect(future, lambda opened: self._opened(pair, *opened, writer, journal, kept), pair)
+        return segmentation
+
+    def use_backend(self, make_backend: Callable[[], Backend]) -> None:
+        """Answer from elsewhere from now on: another device, a server. Sessions go on where they are."""
+        open_before, current = [pair for pair in self._pairs if pair.alive], self._current
+        for pair in open_before:
+            self._drop(pair)
+        self._background.submit(self._exchange_backend, make_backend)
+        for pair in open_before:
+            self.open(pair.volume, pair.segmentation, pair.target)
+        if current is not None and current.alive:
+            self.open(current.volume, current.segmentation)
+
+    def close(self) -> None:
+        """End all sessions, and the backend; segments and journals stay in the scene."""
+        for tag in self._observers:
+            self._scene.RemoveObserver(tag)
+        self._observers = []
+        for pair in list(self._pairs):
+            self._drop(pair)
+        self._background.submit(self._exchange_backend, self._make_backend)
+        self._background.submit(self._folder.cleanup)
+        self._background.shutdown(wait=False)
+
+    # ---- what the user does --------------------------------------------------------------------------------------
+
+    def next_segment(self, name: str = "") -> None:
+        """Start another segment; prompts are about it from now on."""
+        self._when_open(lambda session: session.next_segment(name))
+
+    def select(self, segment_id: str) -> None:
+        """Make a segment the one that prompts are about; one that was made elsewhere is gone on from as it is."""
+
+        def choose(session: SceneSession) -> None:
+            session.segment_id = segment_id
+
+        self._when_open(choose)
+
+    def add_point(self, node: slicer.vtkMRMLMarkupsFiducialNode, number: int, *, positive: bool = True) -> None:
+        """Take a control point as a click."""
+        self.add(markups.point(node, number, self._image(), positive=positive))
+
+    def add_box(self, node: slicer.vtkMRMLMarkupsROINode, *, on: tuple[int, int] | None = None) -> None:
+        """Take an ROI as a box; with ``on`` (`volumes.slice_shown`) on one slice only."""
+        self.add(markups.box(node, self._image(), on=on), axis=None if on is None else on[0])
+
+    def add_lasso(self, node: slicer.vtkMRMLMarkupsClosedCurveNode) -> None:
+        """Take a closed curve on a slice as a coarse mask."""
+        self.add(markups.lasso(node, self._image()))
+
+    def add_stroke(self, node: slicer.vtkMRMLMarkupsCurveNode, *, positive: bool = True) -> None:
+        """Take an open curve as a scribble."""
+        self.add(markups.stroke(node, self._image(), positive=positive))
+
+    def add(self, prompt: Prompt, *, axis: int | None = None) -> None:
+        """Add a prompt in index coordinates to the current segment (a new one if there is none), and have it answered.
+
+        Parameters
+        ----------
+        prompt : Prompt
+        axis : int, optional
+            For models of slices: the array axis across them (`volumes.axis_across`), where the prompt leaves it open.
+
+        Raises
+        ------
+        InputError
+            If it does not lie in the volume.
+        """
+        from napari_sammed.geometry import Grid
+        from napari_sammed.prompts import Prompts
+
+        columns, rows, slices = self._image().GetImageData().GetDimensions()
+        Prompts((prompt,)).check_inside(Grid.plain((slices, rows, columns)))
+        self._ask(lambda session: session.add(prompt, axis=axis, progress=self._progress))
+
+    def replace(self, number: int, prompt: Prompt, *, axis: int | None = None) -> None:
+        """Put another prompt in the place of one of `state.prompts`: a point was moved."""
+        self._ask(lambda session: session.replace(number, prompt, axis=axis, progress=self._progress))
+
+    def remove(self, number: int) -> None:
+        """Take one of `state.prompts` away: a point was deleted."""
+        self._ask(lambda session: session.remove(number, progress=self._progress))
+
+    def propagate(self, *, axis: int | None = None) -> None:
+        """Carry the current segment through the stack of slices, with the chosen model if that looks at slices."""
+
+        def start(session: Session) -> Future[Prediction]:
+            planar = self.model != AUTO and 2 in session.backend.card(self.model).dimensions
+            return session.propagate(axis=axis, model=self.model if planar else None, progress=self._progress)
+
+        self._ask(start)
+
+    def refine(self, node: slicer.vtkMRMLMarkupsROINode | None = None, *, axis: int | None = None) -> None:
+        """Look closer at the part of the current segment in an ROI, or without one at all of it."""
+        part = None if node is None else markups.box(node, self._image())
+        self._ask(lambda session: session.refine(part, axis=axis, progress=self._progress))
+
+    def next_reading(self, step: int = 1) -> None:
+        """Show the next reading of an ambiguous answer, or with -1 the one before."""
+        self._when_open(lambda session: session.choose_reading(step))
+
+    def undo(self) -> None:
+        """Take the latest action about the current segmentation back."""
+        self._when_open(lambda session: self._stepped(session.undo()))
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        self._when_open(lambda session: self._stepped(session.redo()))
+
+    def cancel(self) -> None:
+        """Stop what is on its way; prompts stay, and are answered with the next one."""
+        self._waiting = [(pair, action) for pair, action in self._waiting if pair is not self._current]
+        if self.session is not None:
+            self.session.session.cancel()
+        self._listener.changed()
+
+    def prompts(self) -> Prompts | None:
+        """The current segment's prompts; None before the first."""
+        return None if self.state is None else self.state.prompts
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _image(self) -> slicer.vtkMRMLVolumeNode:
+        from napari_sammed.errors import InputError
+
+        if self._current is None or not self._current.alive:
+            raise InputError("There is no volume to segment: choose one first.")
+        return self._current.volume
+
+    def _ask(self, question: Callable[[Session], Future[Prediction] | None]) -> None:
+        def ask(scene_session: SceneSession) -> None:
+            session = scene_session.session
+            session.model = self.model
+            if self.window is not None:
+                session.window = self.window
+            future = scene_session.ask(lambda: question(session))
+            if future is not None:
+                self._expect(future, self._listener.answered, self._current)
+
+        self._image()
+        if not self._current.voxels.holds(self._current.volume):
+            self.open(self._current.volume, self._current.segmentation, self._current.target)
+        self._when_open(ask)
+
+    def _when_open(self, action: Callable[[SceneSession], Any]) -> None:
+        """Do something with the current session, now or when it is open."""
+        self._image()
+        pair = self._current
+        if pair.broken is not None:
+            raise pair.broken
+        if pair.session is None:
+            self._waiting.append((pair, lambda: action(pair.session)))
+        else:
+            action(pair.session)
+        self._listener.changed()
+
+    def _opened(
+        self,
+        pair: _Open,
+        session: Session,
+        understood: bool,
+        writer: SegmentWriter,
+        journal: Path,
+        kept: JournalNode,
+    ) -> None:
+        if pair not in self._pairs:
+            self._background.submit(session.close)
+            return
+        if not understood:
+            kept.clear()
+        pair.session = SceneSession(session, writer, journal, kept, self._post, lambda _: self._listener.changed())
+        mine = [action for other, action in self._waiting if other is pair]
+        self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
+        current, self._current = self._current, pair
+        for action in mine:
+            try:
+                action()
+            except Exception as error:
+                self._listener.failed(error)
+        self._current = current
+
+    def _stepped(self, done: tuple[str, Any] | None) -> None:
+        for future in () if done is None else done[1]:
+            self._expect(future, self._listener.answered, self._current)
+
+    def _expect(self, future: Future[Any], then: Callable[[Any], None], pair: _Open) -> None:
+        """Hand a result to a function on the main thread when it is there, unless its nodes are gone by then."""
+        self._expected.add(future)
+        future.add_done_callback(lambda done: self._post(self._arrived, done, then, pair))
+        self._listener.changed()
+
+    def _arrived(self, future: Future[Any], then: Callable[[Any], None], pair: _Open) -> None:
+        from napari_sammed.errors import Cancelled
+
+        self._expected.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if error is not None and not isinstance(error, Cancelled) and pair in self._pairs:
+            if pair.session is None:
+                pair.broken = error
+                self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
+            self._listener.failed(error)
+        elif error is None and not future.cancelled() and (pair in self._pairs or pair.session is None):
+            then(future.result())
+        self._listener.changed()
+
+    def _progress(self, what: str, share: float) -> None:
+        self._post(self._listener.progressed, what, share)
+
+    def _make_session(self, image: Volume, journal: Path, lines: list[str]) -> tuple[Session, bool]:
+        """In the background: the backend, if there is none, and a session that goes on from a journal's lines.
+
+        The second value is False if the lines were not understood; the session is empty then.
+        """
+        from napari_sammed.errors import InputError
+        from napari_sammed.session import Session
+
+        if self._backend is None:
+            self._backend = self._make_backend()
+        if lines:
+            try:
+                header = json.loads(lines[0])
+                if header["shape"] == list(image.grid.shape):
+                    header["image"] = image.hash  # a saved scene has other last digits in its matrices
+                    text = "\n".join([json.dumps(header), *lines[1:]]) + "\n"
+                    journal.write_text(text, encoding="utf-8")
+                    return Session(image, self._backend, journal=journal), True
+            except (InputError, KeyError, ValueError):
+                journal.unlink(missing_ok=True)
+        return Session(image, self._backend, journal=journal), not lines
+
+    def _exchange_backend(self, make_backend: Callable[[], Backend]) -> None:
+        """In the background, after the sessions of the old one have been closed."""
+        backend, self._backend = self._backend, None
+        self._make_backend = make_backend
+        end = getattr(backend, "shutdown", None)
+        if end is not None:
+            end()
+
+    def _journal_file(self) -> Path:
+        self._files += 1
+        return Path(self._folder.name) / f"{self._files}.jsonl"
+
+    def _retarget(self, pair: _Open, target: Target) -> None:
+        pair.target = target
+        if pair.session is not None:
+            pair.session.writer.target = target
+
+    def _drop(self, pair: _Open) -> None:
+        self._pairs.remove(pair)
+        self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
+        if self._current is pair:
+            self._current = None
+        if pair.session is not None:
+            pair.session.close()
+            pair.session.session.cancel()
+            if not pair.alive and not self._scene.IsClosing():
+                self._post(self._scene.RemoveNode, pair.session.kept.node)
+            self._background.submit(pair.session.session.close)
+
+    def _on_scene(self, *_: Any) -> None:
+        """Nodes have left the scene: end the sessions about them."""
+        gone = [pair for pair in self._pairs if not pair.alive]
+        for pair in gone:
+            self._drop(pair)
+        if gone:
+            self._listener.changed()
+
+
+def local_backend(device: str = "auto") -> Backend:
+    """The backend in this process."""
+    from napari_sammed.backend.local import LocalBackend
+
+    return LocalBackend(device)
