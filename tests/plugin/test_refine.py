@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.geometry import Box
 from napari_sammed.plugin import frame
+from napari_sammed.plugin.closer_look import part_in_view
 from napari_sammed.plugin.coordinates import rectangle_of
 from napari_sammed.plugin.keys import SHORTCUTS
 from napari_sammed.prompts import MaskPrompt
@@ -198,9 +199,11 @@ def test_around_the_object_means_around_its_box_too(open_plugin):
 # ---- which part is meant -----------------------------------------------------------------------------------------
 
 
-def test_what_is_in_view_of_a_flat_image(open_plugin):
+@pytest.mark.parametrize("levels", [1, 2])
+def test_what_is_in_view_of_a_flat_image(open_plugin, levels):
     volume, first, _ = two_balls((60, 80))
-    hands = open_plugin(volume.array, show=True, scale=(0.5, 0.7), model="pixelated")
+    data = volume.array if levels == 1 else [volume.array, volume.array[::2, ::2]]
+    hands = open_plugin(data, show=True, scale=(0.5, 0.7), model="pixelated", multiscale=levels > 1)
     hands.mode("positive")
     hands.click(middle(first))
     zoom_to(hands, np.subtract(middle(first), (0, 6)), 50)
@@ -212,6 +215,8 @@ def test_what_is_in_view_of_a_flat_image(open_plugin):
     np.testing.assert_allclose(np.subtract(region.high, 1), expected.max(0), atol=1.6)
     np.testing.assert_array_equal(outside(hands.labels, region), outside(coarse, region))
     np.testing.assert_array_equal(hands.labels[region.slices] == 1, first[region.slices])
+    seen = part_in_view(hands.segmentation.image, None, hands.viewer.dims)
+    assert seen.intersect(region) == region, "without the labels at least as much"
 
 
 def test_what_is_in_view_of_a_volume(open_plugin, scene):
