@@ -9,6 +9,7 @@ import pytest
 
 from napari_sammed.backend.base import Prediction
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.backend.masks import apply
 from napari_sammed.backend.reductions import innermost
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import Window
@@ -215,3 +216,86 @@ class TestWindowsOfVoxels:
             assert np.array_equal(mask[region.box.slices], truth.array[region.box.slices] > 0)
             seen[region.box.slices] = True
         assert seen[part.slices].all()
+
+
+ZOOMS = {"cubes": oracle.cube, "slices": oracle.slices, "windows": oracle.windows}
+
+
+def rough(truth: np.ndarray, across: int | None = None) -> MaskPrompt:
+    """The truth as somebody who saw it badly would mark it: moved by a voxel along each axis but one."""
+    moved = truth
+    for axis in range(truth.ndim):
+        if truth.shape[axis] > 20 and axis != across:
+            moved = np.roll(moved, 1, axis)
+            moved[(slice(None),) * axis + (0,)] = False  # not round the corner
+    return MaskPrompt(moved, (0,) * truth.ndim)
+
+
+def lower_half(truth: np.ndarray) -> Box:
+    """About half of a structure along its longest axis, and some of its surroundings."""
+    box = Box.of_mask(truth)
+    axis = int(np.argmax(box.shape))
+    high = list(box.high)
+    high[axis] = (box.low[axis] + box.high[axis]) // 2
+    return Box(box.low, tuple(high)).grow(3).intersect(Box.of_shape(truth.shape))
+
+
+def refine(
+    image: Volume, model: PromptableModel, part: Box, coarse: MaskPrompt, axis: int | None = None
+) -> tuple[np.ndarray, Prediction]:
+    """A closer look, and the mask on the whole image that it makes of the coarse one."""
+    backend = LocalBackend(models={model.card.name: model})
+    try:
+        answer = backend.refine(backend.open(image), model.card.name, part, coarse=coarse, axis=axis, window=ANY)
+    finally:
+        backend.shutdown()
+    mask = np.zeros(image.grid.shape, bool)
+    kept = apply(coarse, answer)
+    mask[kept.extent.slices] = kept.mask
+    return mask, answer
+
+
+class TestZoomingIn:
+    """A closer look with models that know the truth mends a coarse mask inside a region, and nothing outside of it."""
+
+    @pytest.mark.parametrize("kind", ZOOMS)
+    def test_real_volumes(self, turned, kind):
+        image, truth = turned
+        right = truth.array > 0
+        across = int(np.argmax(image.grid.spacing)) if kind == "slices" else None
+        part, coarse = lower_half(right), rough(right, across)
+        model = ZOOMS[kind](truth)
+        mask, answer = refine(image, model, part, coarse, across)
+        before = np.zeros(image.grid.shape, bool)
+        before[coarse.extent.slices] = coarse.mask
+        assert np.array_equal(without(mask, part), without(before, part))
+        assert answer.scope == part
+        if kind == "windows":
+            assert np.array_equal(mask[part.slices], right[part.slices])
+            return
+        around = Box.of_mask(right).grow(3).intersect(image.grid.box)
+        model.encoded.clear()
+        mask, _ = refine(image, model, around, coarse, across)
+        for region in model.encoded:
+            seen = dice(*(sampled(found, image.grid, region.grid) for found in (mask, right)))
+            assert seen >= (0.95 if kind == "slices" else ENOUGH)  # a coarse mask has a say among boxes made from it
+
+    @pytest.mark.parametrize(("permutation", "flips"), TURNS, ids=str)
+    def test_cubes_that_coincide_with_the_image_lose_nothing(self, permutation, flips):
+        grid = Grid.plain((50, 60, 70), (0.75, 0.75, 0.75))
+        shape = ball(grid.shape, (20, 31, 40), 9) & ~ball(grid.shape, (16, 30, 44), 5)
+        image, truth = (
+            reorient(volume, permutation, flips) for volume in (noise(grid), Volume(shape.astype(np.uint8), grid))
+        )
+        part = lower_half(truth.array > 0)
+        mask, _ = refine(image, oracle.cube(truth, 64), part, rough(truth.array > 0))
+        assert np.array_equal(mask[part.slices], truth.array[part.slices] > 0)
+
+    @pytest.mark.parametrize("kind", ["cubes", "windows"])
+    def test_many_windows_show_no_seam(self, kind):
+        grid = Grid.plain((40, 150, 140), (1.5, 1.5, 1.5))
+        truth = Volume((~ball(grid.shape, (20, 70, 70), 25)).astype(np.uint8), grid)
+        model = oracle.cube(truth, 48) if kind == "cubes" else oracle.windows(truth, (16, 48, 48))
+        mask, _ = refine(noise(grid), model, grid.box, rough(truth.array > 0))
+        assert len(model.encoded) > 10
+        assert dice(mask, truth.array > 0) > (0.999 if kind == "windows" else 0.99)

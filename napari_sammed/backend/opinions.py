@@ -8,6 +8,7 @@ itself has a say, as have the grey values that it holds. Both can only settle wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,16 +24,17 @@ from napari_sammed.models.planes import plane_axes, tiles
 from napari_sammed.prompts import MaskPrompt
 
 # Chosen on 83 structures of under 2,000 voxels in flat images and three volumes, each on its largest slice.
-_AROUND_BOX = (2.0, 3.0, 4.0)  # sides of the windows, in lengths of what they show
-_AROUND_MASK = (4.0, 6.0)
+_AROUND_BOX = (2.0, 3.0, 4.0, math.inf)  # sides of the windows, in lengths of what they show; inf: the whole slice
+_AROUND_MASK = (4.0, 6.0, math.inf)
 _BOX_MARGINS = (0.0, 1.0)  # added to each side of the user's box, pixels
 _MASK_MARGINS = (0.05, 0.1, 0.2)  # added to each side of a coarse piece's box, shares of its length
-_MASK_WEIGHT = 0.45  # of the coarse mask, the rest is the network's: a sure network overrules it
+_MASK_WEIGHT = 0.3  # of the coarse mask, the rest is the network's: a sure network overrules it
 _SOFTNESS = 0.4  # pixels from its edge within which the coarse mask is in doubt by the factor e
 _GREY_VALUES = {True: 1.0, False: 2.0}  # weight of the log odds, with a box of the user and without
 _MOST_GREY = 3.0  # log odds that grey values may add: less than what a sure network says
 _SURE = 8.0  # logits beyond it say no more
 _MASK_SURE = 4.0
+_NEAR = 2  # pixels from the coarse mask within which a new piece may begin
 _CRUMB = 0.02  # pieces smaller than this share of the coarse mask get no box of their own
 
 
@@ -80,8 +82,10 @@ def opinions(
     return list(asked)
 
 
-def blended(answers: Sequence[np.ndarray], pixels: np.ndarray, coarse: np.ndarray | None) -> np.ndarray:
-    """One mask out of several answers about a slice.
+def blended(
+    answers: Sequence[np.ndarray], pixels: np.ndarray, coarse: np.ndarray | None
+) -> tuple[np.ndarray, list[float]]:
+    """One mask out of several answers about a slice, and how far each of them agrees with it.
 
     Parameters
     ----------
@@ -91,6 +95,12 @@ def blended(answers: Sequence[np.ndarray], pixels: np.ndarray, coarse: np.ndarra
         Grey values, (rows, columns).
     coarse : ndarray of bool, or None
         The mask as it is known, (rows, columns), if it is to have a say; None where the user's box was asked.
+
+    Returns
+    -------
+    mask : ndarray of bool
+    agreement : list of float
+        Intersection over union of each answer with the mask, inside the answer's window.
     """
     logits = np.clip(np.array(answers), -_SURE, _SURE)
     known = np.nan_to_num(logits, nan=-_SURE).mean(0) > 0 if coarse is None else coarse
@@ -101,14 +111,24 @@ def blended(answers: Sequence[np.ndarray], pixels: np.ndarray, coarse: np.ndarra
     seen = ~np.isnan(logits)
     chance = np.where(seen, expit(np.nan_to_num(logits) + evidence), 0).sum(0) / np.maximum(seen.sum(0), 1)
     if coarse is None:
-        return (chance > 0.5) & seen.any(0)
-    chance = (1 - _MASK_WEIGHT) * chance + _MASK_WEIGHT * expit(_as_logits(coarse) + evidence)
-    mask = np.where(seen.any(0), chance > 0.5, coarse)
-    return touching(mask, coarse)
+        mask = (chance > 0.5) & seen.any(0)
+    else:
+        chance = (1 - _MASK_WEIGHT) * chance + _MASK_WEIGHT * expit(_as_logits(coarse) + evidence)
+        mask = np.where(seen.any(0), chance > 0.5, coarse)
+        mask = touching(mask, ndimage.binary_dilation(coarse, iterations=_NEAR))
+    return mask, [
+        _overlap(np.nan_to_num(one, nan=-1) > 0, mask & known) for one, known in zip(logits, seen, strict=True)
+    ]
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / max((one | other).sum(), 1))
 
 
 def _square(target: Box, factor: float, grid: Grid, slab: Box, side: int) -> Box:
     """A window around a target, square in mm where the slice allows; no wider than the network's input needs."""
+    if math.isinf(factor):
+        return slab
     axes = plane_axes(slab)
     finest = min(grid.spacing[axis] for axis in axes)
     longest = max(target.shape[axis] * grid.spacing[axis] for axis in axes)

@@ -43,7 +43,8 @@ class Refined:
     mask : ndarray of bool
         Of the region's shape.
     score : float
-        Mean of the windows' scores, weighted by what each of them found; NaN if the model has none.
+        Mean of the windows' scores, weighted by what each of them found, and for several opinions on the same slice by
+        how far they agree; NaN if the model has none.
     windows : int
         How many were looked at.
     """
@@ -136,9 +137,15 @@ def refine(
                 answers.append((values, window.box))
             else:
                 canvas.add(values, window.box)
-        if part.views:
-            place = part.box.shift([-low for low in region.low]).slices
-            mask[place] = _of_opinions(volume, part, answers) if canvas is None else canvas.mask
+        if not part.views:
+            continue
+        place = part.box.shift([-low for low in region.low]).slices
+        if canvas is not None:
+            mask[place] = canvas.mask
+            continue
+        mask[place], agreement = _of_opinions(volume, part, answers)
+        own = slice(len(scores) - len(answers), None)
+        scores[own] = [score * share for score, share in zip(scores[own], agreement, strict=True)]
     return Refined(mask, float(np.average(scores, weights=sizes)), total)
 
 
@@ -230,8 +237,8 @@ def _box_part(
     return _Part(box, views, None if boxes else cut(coarse, box), boxes_only=True)
 
 
-def _of_opinions(volume: Volume, part: _Part, answers: list[tuple[np.ndarray, Box]]) -> np.ndarray:
-    """The mask of a part of a slice, of its shape."""
+def _of_opinions(volume: Volume, part: _Part, answers: list[tuple[np.ndarray, Box]]) -> tuple[np.ndarray, list[float]]:
+    """The mask of a part of a slice, of its shape, and how far each answer agrees with it."""
     shape = [size for axis, size in enumerate(part.box.shape) if part.box.ndim == 2 or axis != part.box.thin_axes[0]]
     placed = []
     for values, place in answers:
@@ -246,7 +253,8 @@ def _of_opinions(volume: Volume, part: _Part, answers: list[tuple[np.ndarray, Bo
         coarse = np.zeros(part.box.shape, bool)
         coarse[part.coarse.extent.shift([-low for low in part.box.low]).slices] = part.coarse.mask
         coarse = coarse.reshape(shape)
-    return blended(placed, grey(volume, part.box).reshape(shape), coarse).reshape(part.box.shape)
+    mask, agreement = blended(placed, grey(volume, part.box).reshape(shape), coarse)
+    return mask.reshape(part.box.shape), agreement
 
 
 def _flat(prompts: Prompts, slab: Box) -> Prompts:
