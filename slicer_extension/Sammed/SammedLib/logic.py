@@ -215,11 +215,15 @@ class SammedLogic:
         self._background.submit(self._exchange_backend, make_backend)
         for pair in open_before:
             self.open(pair.volume, pair.segmentation, pair.target)
+            if pair.session is not None:
+                self.select(pair.session.segment_id)
         if current is not None and current.alive:
             self.open(current.volume, current.segmentation)
 
     def close(self) -> None:
         """End all sessions, and the backend; segments and journals stay in the scene."""
+        if not self._observers:
+            return
         for tag in self._observers:
             self._scene.RemoveObserver(tag)
         self._observers = []

@@ -64,7 +64,7 @@ class SceneSession:
     ) -> None:
         self.session = session
         self.writer = writer
-        self.segment_id = ""
+        self.segment_id = kept.segments.get(session.current, "")
         self.kept = kept
         self._journal = journal.open("rb")
         self._post = post
@@ -117,16 +117,20 @@ class SceneSession:
             Puts it, and returns the answer to come.
         """
         self.follow()
-        if self.segment_id not in self.writer.ids:
+        fresh = self.segment_id not in self.writer.ids
+        if fresh:
             self.next_segment()
         count = len(self.session.history.done)
         before = self._adopt()
         try:
             future = question()
-        except Exception:
-            while len(self.session.history.done) > count:  # the object that was made for it
+        except Exception:  # nothing has happened then: neither a segment nor an object was made
+            while len(self.session.history.done) > count:
                 with self._silence():
                     self.session.undo()
+            if fresh:
+                self.writer.segmentation.GetSegmentation().RemoveSegment(self.segment_id)
+                self.segment_id = ""
             raise
         if before is not None:
             self._together[before] = self.session.history.done[-1].id

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 How: TypeAlias = Literal["add", "remove"]
 
 EDITOR_TAG = "SammedSegmentEditor"
+_DEFAULTS_SET = "Sammed.DefaultsSet"
 _SAME_LATTICE = 1e-3  # voxels
 
 
@@ -109,8 +110,10 @@ def editor_node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSegmentEditorNode:
     if node is None:
         node = slicer.vtkMRMLSegmentEditorNode()
         node.SetSingletonTag(EDITOR_TAG)
-        node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
         node = scene.AddNode(node)
+    if node.GetAttribute(_DEFAULTS_SET) is None:  # new, or reset when the scene was closed
+        node.SetAttribute(_DEFAULTS_SET, "true")
+        node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
     return node
 
 
