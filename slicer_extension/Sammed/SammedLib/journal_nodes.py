@@ -37,6 +37,7 @@ class JournalNode:
         for node in scene.GetNodesByClass("vtkMRMLScriptedModuleNode"):
             if (
                 node.GetAttribute("Sammed.Kind") == KIND
+                and node.GetParameter("format") == FORMAT  # those of the future are left for whoever can read them
                 and node.GetNodeReference("volume") is volume
                 and node.GetNodeReference("segmentation") is segmentation
             ):
@@ -54,9 +55,7 @@ class JournalNode:
 
     @property
     def lines(self) -> list[str]:
-        """Lines of the journal, the header first; empty if there are none, or of a format of the future."""
-        if self.node.GetParameter("format") != FORMAT:
-            return []
+        """Lines of the journal, the header first; empty if there are none."""
         return [self.node.GetParameter(f"line{number}") for number in range(self._count)]
 
     def append(self, lines: Iterable[str]) -> None:
