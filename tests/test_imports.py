@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "napari_sammed"
+EXTENSION = PACKAGE.parent / "slicer_extension"
 
 FLOORS = {  # higher may import lower (and its own); the ground floor is open to everybody
     "plugin": 6,
@@ -40,6 +41,11 @@ SAME_FLOOR = {
     ("commands", "plugin"),
     ("training", "evaluation"),
 }
+IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}
+"""What Slicer has whether or not anything was installed into it."""
+SLICER_WIDGETS = {"Sammed.py", "SegmentEditorSammed.py", "SegmentEditorEffect.py"}
+"""The extension's files with windows."""
+OTHER_FACES = {"plugin", "cli", "commands", "server"}
 TORCH_FREE = [
     "napari_sammed",
     "napari_sammed.geometry",
@@ -101,6 +107,40 @@ def test_napari_and_qt_stay_in_the_plugin(path):
         return
     found = {m.split(".")[0] for m in imports(path)} & {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
     assert not found, f"{path} imports {found}"
+
+
+def imports_at_file_scope(path: Path):
+    """Modules that are imported when a file is, relative imports left out."""
+    waiting = list(ast.parse(path.read_text()).body)
+    for node in waiting:  # grows meanwhile
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            waiting += [
+                inner for inner in ast.iter_child_nodes(node) if isinstance(inner, ast.stmt | ast.ExceptHandler)
+            ]
+
+
+EXTENSION_FILES = sorted(EXTENSION.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXTENSION_FILES, ids=lambda p: str(p.relative_to(EXTENSION)))
+def test_slicer_loads_the_extension_before_anything_is_installed(path):
+    own = {file.stem for file in EXTENSION_FILES} | {file.parent.name for file in EXTENSION_FILES}
+    widgets = {"qt", "ctk", "SegmentEditorEffects"} if path.name in SLICER_WIDGETS else set()
+    found = {module.split(".")[0] for module in imports_at_file_scope(path)} - IN_SLICER - own - widgets
+    assert not found, f"{path} imports {found} at file scope"
+
+
+@pytest.mark.parametrize("path", EXTENSION_FILES, ids=lambda p: str(p.relative_to(EXTENSION)))
+def test_the_extension_is_a_face_of_its_own(path):
+    modules = set(imports(path))
+    assert not {module.split(".")[0] for module in modules} & {"napari", "qtpy", "magicgui", "PyQt6", "PySide6"}
+    assert not {part(module) for module in modules} & OTHER_FACES
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+if TYPE_CHECKING:
+    from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 ICONS = {  # file: side in pixels
@@ -22,6 +24,8 @@ _BACK, _ORGAN, _LINE, _CLICK = (38, 50, 72), (106, 124, 148), (240, 228, 66), (2
 
 def icon(side: int) -> Image.Image:
     """The picture, with rounded corners and clear around them."""
+    from PIL import Image, ImageDraw
+
     size = side * _SCALE
     image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
