@@ -12,12 +12,17 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install 'napari-sammed[slicer]'")
 
 from SammedLib import volumes
+from SammedLib.logic import local_backend
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.plugin.reader import image_layer
 from napari_sammed.prompts import Box, Point
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume, read_volume, write_volume
+from tests.plugin import conftest as plugin
 from tests.slicer.scenes import OBLIQUE, SPACING, Face, add_points, segment_mask
+
+backend, open_plugin, sessions = plugin.backend, plugin.open_plugin, plugin.sessions
 
 
 def phantom() -> np.ndarray:
@@ -70,11 +75,7 @@ def slicer_mask(application, file, model: str, prompts: list) -> np.ndarray:
     """With the file read by Slicer, points through fiducials, and the segment read by Slicer."""
     node = application.io_manager.load_volumes(str(file))[0]
     face = Face()
-    face.make_backend = None
-    from SammedLib.logic import SammedLogic, local_backend
-
-    face.logic.close()
-    face.logic = SammedLogic(face.mailbox.post, face, make_backend=lambda: local_backend("cpu"))
+    face.logic.use_backend(lambda: local_backend("cpu"))
     face.logic.model = model
     segmentation = face.logic.open(node)
     for prompt in prompts:
@@ -89,7 +90,18 @@ def slicer_mask(application, file, model: str, prompts: list) -> np.ndarray:
     return mask
 
 
-def test_clicks_and_the_random_walker(application, scene, file, tmp_path):
+def napari_mask(open_plugin, file, prompts: list) -> np.ndarray:
+    """With points that are added to the plugin's layer, and the label layer read."""
+    array, options, _ = image_layer(read_volume(file), "oblique")
+    hands = open_plugin(array, model=None, **options)
+    for prompt in prompts:
+        hands.mode("positive" if prompt.positive else "negative")
+        hands.writer.points.add(hands.writer.points.world_to_data(hands.segmentation.image.data_to_world(prompt.index)))
+        hands.settle()
+    return np.asarray(hands.labels) == 1
+
+
+def test_clicks_and_the_random_walker(application, scene, file, tmp_path, open_plugin):
     prompts = [Point(tuple(map(float, index)), positive) for index, positive in CLICKS]
     order = sorted(prompts, key=lambda p: not p.positive)  # as the command line takes them
     ijk = [(",".join(f"{v:g}" for v in p.index[::-1]), p.positive) for p in order]
@@ -97,9 +109,11 @@ def test_clicks_and_the_random_walker(application, scene, file, tmp_path):
     one = session_mask(file, "random-walker", order)
     two = command_line_mask(file, tmp_path, [*options, "--model", "random-walker"])
     three = slicer_mask(application, file, "random-walker", order)
+    four = napari_mask(open_plugin, file, order)
     assert 500 < one.sum() < one.size // 2
     assert np.array_equal(one, two)
     assert np.array_equal(one, three)
+    assert np.array_equal(one, four)
 
 
 def test_a_box_and_litemedsam(application, scene, file, tmp_path, weights):
