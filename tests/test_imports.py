@@ -32,6 +32,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "intensity": 0,
     "prompts": 0,
     "errors": 0,
+    "measures": 0,
     "overlay": 0,
     "torso": 0,
 }
@@ -52,6 +53,7 @@ TORCH_FREE = [
     "napari_sammed.volume",
     "napari_sammed.intensity",
     "napari_sammed.prompts",
+    "napari_sammed.measures",
     "napari_sammed.session",
     "napari_sammed.session.records",
     "napari_sammed.models.base",
