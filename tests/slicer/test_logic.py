@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -450,13 +451,87 @@ def test_closing_meanwhile(held):
     assert same([segment_mask(held.logic.segmentation, i, held.logic.volume) for i in ()])
 
 
+def let_arrive(face: Face, prompt: Point) -> None:
+    """Have a prompt answered, without the main thread noticing yet."""
+    face.logic.add(prompt)
+    end = time.monotonic() + 30
+    while not any(action.asks for action in face.logic.session.session.history.done) or face.logic.session.session.busy:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.05)  # it is handed over just after
+
+
+@pytest.mark.parametrize("gone", ["volume", "segmentation"])
+def test_an_answer_that_is_there_but_not_written_when_a_node_is_deleted(face, volume, scene, gone):
+    segmentation = face.logic.open(volume)
+    face.wait()
+    let_arrive(face, Point(IN_LEFT))
+    scene.RemoveNode(getattr(face.logic, gone))
+    face.mailbox.run()
+    assert not face.answers
+    assert not face.logic.busy
+    segment_id = segmentation.GetSegmentation().GetNthSegmentID(0)
+    assert not segmentation.GetBinaryLabelmapInternalRepresentation(segment_id).GetNumberOfPoints()
+
+
+def test_an_answer_that_arrives_while_its_prompt_is_taken_back(face, volume):
+    face.logic.open(volume)
+    face.wait()
+    let_arrive(face, Point(IN_LEFT))
+    face.logic.session.follow = lambda: None  # as if it had come just after this
+    face.logic.undo()
+    face.wait()
+    assert same(masks(face), NOTHING)
+
+
+def test_painting_before_an_answer_is_written(face, volume):
+    segmentation = face.logic.open(volume)
+    click(face, IN_BELOW)
+    let_arrive(face, Point(IN_LEFT))
+    painted = BELOW.copy()
+    painted[0, 0, 3] = True
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        painted.astype(np.uint8), segmentation, face.logic.segment_id, volume
+    )
+    face.logic.session.follow()
+    assert same(masks(face), painted | LEFT)
+    assert face.logic.state.mask.mask.sum() == (painted | LEFT).sum()
+
+
+def test_opening_again_after_a_failure_keeps_the_saved_prompts(face, volume):
+    segmentation = face.logic.open(volume)
+    click(face, IN_LEFT)
+
+    def fails():
+        raise InputError("The server is asleep.")
+
+    face.logic.use_backend(fails)
+    with pytest.raises(InputError, match="asleep"):
+        face.wait()
+    face.logic.open(volume, segmentation)
+    with pytest.raises(InputError, match="asleep"):
+        face.wait()
+    face.logic.use_backend(face.make_backend)
+    face.wait()
+    assert len(face.logic.prompts()) == 1
+    click(face, IN_BELOW)
+    assert same(masks(face), LEFT | BELOW)
+
+
 def test_voxels_that_change_start_a_new_session(face, volume):
     segmentation = face.logic.open(volume)
     click(face, IN_LEFT)
-    slicer.util.updateVolumeFromArray(volume, blobs()[::-1].copy())
-    click(face, (4, 8, 6))
-    assert same(masks(face), LEFT | BELOW[::-1]) or np.array_equal(masks(face)[-1], BELOW[::-1])
+    turned = blobs()[:, :, ::-1].copy()
+    slicer.util.updateVolumeFromArray(volume, turned)
+    click(face, (4, 8, 8))
+    assert np.array_equal(face.logic.session.session.image.array, turned)
     assert face.logic.segmentation is segmentation
+    assert len(masks(face)) == 1  # the segment that was the current one is gone on from
+    assert masks(face)[0][BELOW[:, :, ::-1]].all()
+    assert len(face.logic.prompts()) == 1
+    face.logic.undo()
+    face.wait()
+    assert same(masks(face), LEFT)
 
 
 def test_moving_the_volume_keeps_the_session(face, volume):

@@ -195,7 +195,9 @@ def test_touching_segments_change_only_as_the_modes_allow(scene, overwrite, mask
         assert (changed[number] & ~reach).sum() == 0
 
     # our own way back, and Slicer's
+    layers = writer.segmentation.GetSegmentation().GetNumberOfLayers()
     writer.put(edit.box, edit.before)
+    assert writer.segmentation.GetSegmentation().GetNumberOfLayers() == layers
     restored = [segment_mask(writer.segmentation, segment, volume) for segment in ids]
     assert all(np.array_equal(a, b) for a, b in zip(before, restored, strict=True))
     writer.put(edit.box, edit.after)

@@ -198,13 +198,15 @@ class SammedLogic:
         pair = _Open(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
         writer = SegmentWriter(volume, segmentation, pair.target)
         kept = JournalNode.of(self._scene, volume, segmentation)
-        if known is not None:  # other voxels now: prompts about the old ones mean nothing
-            kept.clear()
+        if known is not None and not known.voxels.holds(volume):
+            kept.clear()  # prompts about the old voxels mean nothing
         self._pairs.append(pair)
         self._current = pair
         journal = self._journal_file()
         future = self._background.submit(self._make_session, image, journal, kept.lines)
         self._expect(future, lambda opened: self._opened(pair, *opened, writer, journal, kept), pair)
+        if known is not None and known.session is not None:
+            self.select(known.session.segment_id)
         return segmentation
 
     def use_backend(self, make_backend: Callable[[], Backend]) -> None:

@@ -213,33 +213,35 @@ class SceneSession:
         if np.array_equal(self.writer.read(segment_id, box), wanted):
             self._keep()
             return
-        if action not in self._edits:
-            self.writer.target.save_state(self.writer.segmentation)
+        known = {other for other, id_ in self._segments.items() if self._seen.get(other) == self.writer.time(id_)}
+        self.writer.target.save_state(self.writer.segmentation)
         edit = self.writer.write(segment_id, box, wanted)
         self._edits.setdefault(action, []).extend([] if edit is None else [edit])
-        self._settle(label, box, edit, action)
+        known -= self._settle(label, box, edit, action)
+        self._seen |= {other: self.writer.time(self._segments[other]) for other in known}
         self._keep()
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _settle(self, label: int, box: Box, edit: Edit | None, action: int) -> None:
-        """Tell the session what its objects really look like after a write, as part of the same action."""
-        done = self.session.history.done
-        if not self.writer.exact or self._whole(done[-1].id) != action:
-            return  # a newer question stands; its answer settles it
+    def _settle(self, label: int, box: Box, edit: Edit | None, action: int) -> set[int]:
+        """Tell the session what its objects really look like after a write, as part of the same action.
+
+        Returns
+        -------
+        set of int
+            Objects that could not be told of, since a newer question stands; its answer settles them.
+        """
         touched = {label: box}
         for other, segment_id in self._segments.items():
             if edit is not None and segment_id in edit.after and other != label:
                 touched[other] = edit.box
+        if not self.writer.exact or self._whole(self.session.history.done[-1].id) != action:
+            return set(touched)
         for other, where in touched.items():
             state = self.session.objects.get(other)
-            if state is None:
-                continue
-            self._edit(other, self.writer.read(self._segments[other], where), where, state.mask, action)
-            self._seen[other] = self.writer.time(self._segments[other])
-        for other, segment_id in self._segments.items():  # the others on the same layer have not changed
-            if other in self._seen and other not in touched:
-                self._seen[other] = self.writer.time(segment_id)
+            if state is not None:
+                self._edit(other, self.writer.read(self._segments[other], where), where, state.mask, action)
+        return set()
 
     def _edit(self, label: int, real: np.ndarray, box: Box, known: MaskPrompt | None, action: int | None) -> None:
         """Tell the session of an object's real voxels, if it does not know them."""

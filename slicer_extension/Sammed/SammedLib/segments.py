@@ -252,12 +252,13 @@ class SegmentWriter:
                 if part is None:
                     continue
                 labelmap = self._modifier(voxels[part.slices], part.shift(box.low))
-                mode = logic.MODE_MERGE_MASK
+                mode, others = logic.MODE_MERGE_MASK, ()
                 if how == "remove":
                     mode = logic.MODE_MERGE_MIN
                     array = _array(labelmap)
                     array[:] = np.where(array > 0, 0, 255)  # more than any label value stays as it is
-                logic.SetBinaryLabelmapToSegment(labelmap, self.segmentation, segment_id, mode, labelmap.GetExtent())
+                    others = tuple(id_ for id_ in self.ids if id_ != segment_id)  # a minimum leaves them alone
+                logic.SetBinaryLabelmapToSegment(labelmap, self.segmentation, segment_id, mode, None, False, others)
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
