@@ -339,8 +339,8 @@ def test_a_model_that_fails_is_reported_and_the_next_prompt_works(scene, volume)
 class Held(Thresholder):
     """Answers when it is let."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, planar: bool = False) -> None:
+        super().__init__(planar)
         self.asked, self.let = threading.Event(), threading.Event()
 
     def decode(self, *arguments):
@@ -382,6 +382,26 @@ def test_undoing_a_prompt_that_is_not_answered_yet(held):
     settle(held)
     assert same(masks(held), NOTHING)
     assert held.logic.state is None
+
+
+def test_two_masked_answers_that_arrive_together(scene, volume):
+    face = Face(thresholder=Thresholder(), planar=Held(planar=True))
+    face.logic.open(volume)
+    face.logic.next_segment("neighbour")
+    click(face, IN_MIDDLE)
+    face.logic.session.writer.target.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments)
+    face.logic.next_segment()
+    face.logic.model = "planar"
+    face.logic.add(Point((4, 5, 8)), axis=0)
+    face.logic.add(Point((5, 5, 8)), axis=0)
+    face.models["planar"].let.set()
+    face.wait()
+    assert len(face.answers) == 3
+    assert same(masks(face), MIDDLE, NOTHING)
+    face.logic.session.follow()
+    assert face.logic.state.mask is None
+    assert same(masks(face), MIDDLE, NOTHING)
+    face.logic.close()
 
 
 def test_a_volume_that_is_deleted_meanwhile(held, scene):

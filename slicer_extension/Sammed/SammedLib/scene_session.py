@@ -217,8 +217,10 @@ class SceneSession:
         self.writer.target.save_state(self.writer.segmentation)
         edit = self.writer.write(segment_id, box, wanted)
         self._edits.setdefault(action, []).extend([] if edit is None else [edit])
-        known -= self._settle(label, box, edit, action)
-        self._seen |= {other: self.writer.time(self._segments[other]) for other in known}
+        untold = self._settle(label, box, edit, action)
+        self._seen |= {other: self.writer.time(self._segments[other]) for other in known - untold}
+        for other in untold:
+            self._seen.pop(other, None)
         self._keep()
 
     # ---- inside --------------------------------------------------------------------------------------------------
