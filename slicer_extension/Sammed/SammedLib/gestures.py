@@ -62,3 +62,8 @@ def rectangle(
     if inside is None:
         raise InputError(f"The box lies outside of the volume {volume.GetName()}.")
     return inside
+
+
+def world_of(view: slicer.vtkMRMLSliceNode, x: float, y: float) -> np.ndarray:
+    """Where a pixel of a slice view lies in the world, RAS in mm; (0, 0) is below on the left."""
+    return (slicer.util.arrayFromVTKMatrix(view.GetXYToRAS()) @ (x, y, 0.0, 1.0))[:3]

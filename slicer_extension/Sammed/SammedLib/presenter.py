@@ -168,13 +168,13 @@ class Presenter(Listener):
         """Segment a volume; the segmentation that results are written to, a new one unless given."""
         if volume is None:
             return None
-        return self._attempt(lambda: self.logic.open(volume, segmentation, **how))
+        return self.attempt(lambda: self.logic.open(volume, segmentation, **how))
 
     def set_device(self, device: str) -> None:
         """Compute on another device from now on: a key of `DEVICES`."""
         if device != self._device:
             self._device = device
-            self._attempt(lambda: self.logic.use_backend(self._new_backend))
+            self.attempt(lambda: self.logic.use_backend(self._new_backend))
 
     def set_window(self, key: str, custom: tuple[float, float] = (40.0, 400.0)) -> None:
         """Map grey values like this from now on: a key of `windows`, and level and width for `CUSTOM`."""
@@ -195,23 +195,23 @@ class Presenter(Listener):
         self._ask(prompt, lambda: self.logic.add(prompt, axis=axis))
 
     def next_segment(self, name: str = "") -> None:
-        self._attempt(lambda: self.logic.next_segment(name))
+        self.attempt(lambda: self.logic.next_segment(name))
 
     def select(self, segment_id: str) -> None:
         if segment_id and segment_id != self.logic.segment_id:
-            self._attempt(lambda: self.logic.select(segment_id))
+            self.attempt(lambda: self.logic.select(segment_id))
 
     def undo(self) -> None:
-        self._attempt(self.logic.undo)
+        self.attempt(self.logic.undo)
         self._say_state()
 
     def redo(self) -> None:
-        self._attempt(self.logic.redo)
+        self.attempt(self.logic.redo)
         self._say_state()
 
     def next_reading(self, step: int = 1) -> None:
         """Show another reading of an ambiguous answer."""
-        self._attempt(lambda: self.logic.next_reading(step))
+        self.attempt(lambda: self.logic.next_reading(step))
         self._say_state()
 
     def propagate(self) -> None:
@@ -226,14 +226,14 @@ class Presenter(Listener):
         """Stop what is running; the prompts stay."""
         for cancel in self._fetching.values():
             cancel.set()
-        self._attempt(self.logic.cancel)
+        self.attempt(self.logic.cancel)
 
     def fetch(self, model: str) -> None:
         """Fetch a model's weights if the user agrees to their licence; called again meanwhile, stop."""
         if model in self._fetching:
             self._fetching[model].set()
         elif model != AUTO:
-            self._attempt(lambda: self._fetch(model, lambda: None))
+            self.attempt(lambda: self._fetch(model, lambda: None))
 
     def run(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Do work beside the main thread, and hand its result to a function on it; failures are said."""
@@ -289,7 +289,7 @@ class Presenter(Listener):
                 prompt = markups.stroke(node, volume, positive=tool == "stroke")
                 self._ask(prompt, lambda: self.logic.add(prompt))
 
-        self._attempt(take_over)  # now: the node leaves the scene afterwards
+        self.attempt(take_over)  # now: the node leaves the scene afterwards
 
     def put_down(self) -> None:
         self._view.refresh()
@@ -346,7 +346,7 @@ class Presenter(Listener):
 
     def _later(self, action: Callable[[], None]) -> None:
         """Do it when the event of the scene is over: nodes are not to be changed while they tell of a change."""
-        self.mailbox.post(self._attempt, action)
+        self.mailbox.post(self.attempt, action)
 
     def _ask(self, prompt: Prompt | None, question: Callable[[], Any]) -> None:
         """Put a question, after the user has agreed to fetch what its model needs."""
@@ -357,9 +357,9 @@ class Presenter(Listener):
             if missing is None:
                 question()
             else:
-                self._fetch(missing, lambda: self._attempt(question))
+                self._fetch(missing, lambda: self.attempt(question))
 
-        self._attempt(ask)
+        self.attempt(ask)
 
     def _missing(self, prompt: Prompt | None) -> str | None:
         """The model of a question, if its weights are to be fetched first."""
@@ -446,7 +446,7 @@ class Presenter(Listener):
         else:
             self._view.say(f"{state.name}: {messages.size(voxels, grid) or tr('empty')}.")
 
-    def _attempt(self, action: Callable[[], Any]) -> Any:
+    def attempt(self, action: Callable[[], Any]) -> Any:
         """Do something that may be refused; the refusal is said."""
         try:
             return action()
