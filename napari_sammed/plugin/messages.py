@@ -92,9 +92,18 @@ def stepped(action: Action | None, verb: str) -> str:
         "edit": "painting",
         "clear": "clearing",
         "rename": "renaming",
+        "classify": "choice of a class",
+        "recolour": "choice of a colour",
+        "show": "showing" if action.on else "hiding",
+        "lock": "locking" if action.on else "unlocking",
+        "move": "move in the list",
+        "duplicate": "copy",
+        "merge": "merger",
+        "overlap": "choice of the overlap rule",
         "delete": "deletion",
     }[action.do]
-    return f"{'Took back' if verb == 'undo' else 'Did again'}: {what} (object {action.label})."
+    which = f" (object {action.label})" if action.label else ""
+    return f"{'Took back' if verb == 'undo' else 'Did again'}: {what}{which}."
 
 
 def failure(error: BaseException) -> str | None:

@@ -1,8 +1,9 @@
 """Sessions: one image, its objects, and everything that the user did to them; imports no torch.
 
-From the top: `session` (what a face calls) on `objects` (what needs no model) on `conversation` (questions and answers,
-the journal of both), `routing` (which model, which slice), `asking` (the backend), `records` (to and from JSON),
-`journal` (the file), `history` (pure bookkeeping) and `actions` (what can be done).
+From the top: `session` (what a face calls) on `prompting`, on `arranging` (the list of objects) and `objects` (what
+else needs no model), on `conversation` (questions and answers, the journal of both), `routing` (which model, which
+slice), `asking` (the backend), `records` (to and from JSON), `journal` (the file), `history` (pure bookkeeping),
+`roster` (which objects there are, and which lies on top) and `actions` (what can be done).
 """
 
 from __future__ import annotations

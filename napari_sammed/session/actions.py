@@ -23,6 +23,14 @@ Deed: TypeAlias = Literal[
     "edit",
     "clear",
     "rename",
+    "classify",
+    "recolour",
+    "show",
+    "lock",
+    "move",
+    "duplicate",
+    "merge",
+    "overlap",
     "delete",
 ]
 
@@ -38,11 +46,13 @@ class Action:
     do : str
         "object" starts one, "prompt", "remove" and "replace" (an earlier prompt), "choose" (another reading of an
         answer), "propagate" (through the stack), "refine" (a part, by looking closer), "take" (a mask over from
-        elsewhere), "edit" (by hand), "clear" (its prompts and mask), "rename", "delete".
+        elsewhere), "edit" (by hand), "clear" (its prompts and mask), "rename", "classify", "recolour", "show" (or
+        hide), "lock" (or unlock), "move" (in the list), "duplicate" (another object), "merge" (others into this one),
+        "overlap" (another rule), "delete".
     label : int
-        The object's value in label images, from 1.
+        The object's value in label images, from 1; 0 for "overlap", which is about all of them.
     name : str
-        For "object" and "rename".
+        The new name; for "classify" the class, for "recolour" ``#rrggbb``, for "overlap" the rule.
     prompt : Prompt, optional
         For "prompt" and "replace".
     model : str
@@ -59,6 +69,12 @@ class Action:
         Id of another action: the "prompt" that "remove" and "replace" are about, the question that "choose" is about.
     reading : int, optional
         For "choose": which one of the answer's readings, 0 is the model's own choice.
+    on : bool, optional
+        For "show" and "lock": or the contrary.
+    position : int, optional
+        For "move": place in the list without the object itself, from 0.
+    sources : tuple of int
+        Labels of other objects: which one is duplicated, which ones are merged into this one.
     """
 
     id: int
@@ -73,6 +89,9 @@ class Action:
     zoom: bool = False
     target: int | None = None
     reading: int | None = None
+    on: bool | None = None
+    position: int | None = None
+    sources: tuple[int, ...] = ()
 
     @property
     def asks(self) -> bool:
@@ -104,6 +123,14 @@ class ObjectState:
         Scores of all readings of the latest answer, the model's own choice first; one or none if it was not ambiguous.
     reading : int
         Which of them the mask shows.
+    kind : str
+        Its class in the user's words; empty if none was given.
+    colour : str
+        ``#rrggbb``.
+    visible : bool
+        Whether faces show it; it is saved either way.
+    locked : bool
+        Whether it is protected from every change of its voxels and prompts.
     """
 
     label: int
@@ -113,6 +140,10 @@ class ObjectState:
     score: float = float("nan")
     readings: tuple[float, ...] = ()
     reading: int = 0
+    kind: str = ""
+    colour: str = ""
+    visible: bool = True
+    locked: bool = False
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ class Conversation:
             after = self.history.objects
             if name == "undo" and action.asks:
                 self.drop(action)
-        return action, span_of(state.mask for o in (before, after) if (state := o.get(action.label)) is not None)
+        concerned = {*before, *after} if action.do == "overlap" else {action.label, *action.sources}
+        states = (o.get(label) for o in (before, after) for label in concerned)
+        return action, span_of(state.mask for state in states if state is not None)
 
     def ask(self, action: Action, progress: Progress | None) -> Future[Prediction]:
         """Have an action answered beside the caller."""
@@ -130,9 +132,10 @@ class Conversation:
         return self._requests.submit(("together", *(action.id for action in actions)), work)
 
     def ask_open(self, labels: Sequence[int], progress: Progress | None = None) -> list[Future[Prediction]]:
-        """Ask what stands unanswered about some objects."""
+        """Ask what stands unanswered about some objects, unless they are locked."""
         with self.lock:
-            actions = [a for label in labels for a in self.history.open_questions(label)]
+            free = [label for label in labels if label not in self.history.locked]
+            actions = [a for label in free for a in self.history.open_questions(label)]
         return [self.ask(action, progress) for action in actions]
 
     def drop(self, action: Action) -> None:
@@ -178,9 +181,9 @@ class Conversation:
         return [answer for answer, _ in found]
 
     def _standing(self, actions: Sequence[Action], cancel: threading.Event) -> list[Action]:
-        """Those that have not been undone since they were asked; Cancelled if there is none."""
-        done = {action.id for action in self.history.done}
-        standing = [action for action in actions if action.id in done]
+        """Those that have not been undone, nor their objects locked, since they were asked; Cancelled if none is."""
+        done, locked = {action.id for action in self.history.done}, self.history.locked
+        standing = [action for action in actions if action.id in done and action.label not in locked]
         if cancel.is_set() or not standing:
             raise Cancelled
         return standing

@@ -19,6 +19,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
+from napari_sammed.session.roster import Entry, Overlap, overlap_rule, painted, roster, stacked
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
 
@@ -83,14 +84,23 @@ class History:
 
     @property
     def objects(self) -> dict[int, ObjectState]:
-        """Objects by label, in the order of their making."""
-        names: dict[int, str] = {}
-        for action in self.done:
-            if action.do in ("object", "take", "rename"):
-                names[action.label] = action.name
-            elif action.do == "delete":
-                names.pop(action.label, None)
-        return {label: self._state(label, name) for label, name in names.items()}
+        """Objects by label, in their order: that of their making unless they were moved."""
+        return {label: self._state(label, entry) for label, entry in roster(self.done).items()}
+
+    @property
+    def locked(self) -> set[int]:
+        """Labels of the locked objects."""
+        return {label for label, entry in roster(self.done).items() if entry.locked}
+
+    @property
+    def overlap(self) -> Overlap:
+        """The rule for voxels of several objects."""
+        return overlap_rule(self.done)
+
+    @property
+    def stack(self) -> list[ObjectState]:
+        """All objects, the topmost one last."""
+        return stacked(self.objects.values(), self.overlap)
 
     def find(self, action_id: int) -> Action:
         """An action by number, standing or taken back; KeyError if there is none."""
@@ -123,9 +133,14 @@ class History:
         """
         prompts = self.prompts(action.label, action)
         own = prompts if action.region is None else in_region(prompts, action.region)
-        if own.of(Box) or own.of(MaskPrompt):
+        actions = self._since_clear(action.label, action)
+        mergers = [place for place, earlier in enumerate(actions) if earlier.do == "merge"]
+        if mergers:  # no prompt of before tells of what came in then, but the mask does
+            actions = actions[mergers[-1] + 1 :]
+            own = Prompts(tuple(prompt for prompt in own if not isinstance(prompt, MaskPrompt)))
+        elif own.of(Box) or own.of(MaskPrompt):
             return own
-        first = next(a for a in self._since_clear(action.label, action) if _touches(a, action.region))
+        first = next((a for a in actions if _touches(a, action.region)), action)
         corrected = self.mask(action.label, before=first)
         if corrected is None:
             return own
@@ -135,11 +150,12 @@ class History:
     def previous(self, action: Action) -> int | None:
         """The latest earlier action whose logits the answer may start from: same object, model and region.
 
-        Not past the removal of a prompt, which those logits would still know of.
+        Not past the removal of a prompt, which those logits would still know of, nor past a merger, of which they would
+        not.
         """
         found = None
         for earlier in self._since_clear(action.label, action):
-            if earlier.do in ("remove", "replace"):
+            if earlier.do in ("remove", "replace", "merge"):
                 found = None
             if earlier.id == action.id:
                 break
@@ -190,14 +206,8 @@ class History:
         return mask
 
     def labels(self, box: Box) -> np.ndarray:
-        """The label image (uint16) of all objects inside a box of the image; the later of overlapping ones shows."""
-        result = np.zeros(box.shape, np.uint16)
-        for state in self.objects.values():
-            common = None if state.mask is None else state.mask.extent.intersect(box)
-            if common is not None:
-                part = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
-                result[common.shift([-lo for lo in box.low]).slices][part] = state.label
-        return result
+        """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
+        return painted(self.stack, box)
 
     def anchors(self, action: Action) -> tuple[MaskPrompt, ...]:
         """The slices across ``action.axis`` where the object is known best, to propagate from.
@@ -275,7 +285,7 @@ class History:
             seen.append(action)
         return gone
 
-    def _state(self, label: int, name: str) -> ObjectState:
+    def _state(self, label: int, entry: Entry) -> ObjectState:
         latest = self.latest(label)
         score, readings, reading = float("nan"), (), 0
         if latest is not None:
@@ -284,7 +294,15 @@ class History:
             if action.do == "choose":
                 reading, answer = action.reading, self.answers[action.target]
             readings = tuple(r.score for r in answer.readings) if answer.alternatives else ()
-        return ObjectState(label, name, self.prompts(label), self.mask(label), score, readings, reading)
+        return ObjectState(
+            label,
+            prompts=self.prompts(label),
+            mask=self.mask(label),
+            score=score,
+            readings=readings,
+            reading=reading,
+            **vars(entry),
+        )
 
 
 def _included(action: Action, prompt: Prompt) -> bool:

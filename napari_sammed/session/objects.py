@@ -44,7 +44,7 @@ class SessionObjects:
 
     @property
     def objects(self) -> dict[int, ObjectState]:
-        """Objects by label, in the order of their making."""
+        """Objects by label, in their order: that of their making unless they were moved."""
         with self._lock:
             return self.history.objects
 
@@ -54,7 +54,7 @@ class SessionObjects:
         return self._conversation.busy
 
     def labels(self, box: Box | None = None) -> np.ndarray:
-        """The label image (uint16) of all objects inside a box of the image; the later of overlapping ones shows."""
+        """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
         with self._lock:
             return self.history.labels(box or self.image.grid.box)
 
@@ -83,8 +83,9 @@ class SessionObjects:
         self._notify(label, None)
 
     def delete(self, label: int) -> None:
-        """Remove an object; undo brings it back."""
-        extent = self._extent(label)
+        """Remove an object; undo brings it back. InputError for a locked one, as of all that changes voxels."""
+        mask = self._changeable(label).mask
+        extent = None if mask is None else mask.extent
         with self._lock:
             self._record(do="delete", label=label)
             if self.current == label:
@@ -93,7 +94,7 @@ class SessionObjects:
 
     def clear(self, label: int | None = None) -> None:
         """Drop an object's prompts and mask (default: the current one's); undo brings them back."""
-        label = self._object(label).label
+        label = self._changeable(label).label
         extent = self._extent(label)
         with self._lock:
             action = self._record(do="clear", label=label)
@@ -103,7 +104,7 @@ class SessionObjects:
 
     def edit(self, mask: np.ndarray, box: Box, label: int | None = None) -> None:
         """Replace an object's mask inside ``box`` by one that the user painted (boolean, of the box's shape)."""
-        label = self._object(label).label
+        label = self._changeable(label).label
         if mask.shape != box.shape or mask.dtype != bool:
             raise InputError(f"An edit of {box.shape} voxels needs a boolean mask, not {mask.dtype} of {mask.shape}.")
         with self._lock:
@@ -170,6 +171,13 @@ class SessionObjects:
             raise InputError(f"There is no object {label} (there are: {known}).")
         return objects[label]
 
+    def _changeable(self, label: int | None) -> ObjectState:
+        """An object that is not locked; InputError if it is."""
+        state = self._object(label)
+        if state.locked:
+            raise InputError(f"{state.name} is locked: unlock it to change it, or start a new object.")
+        return state
+
     def _extent(self, label: int) -> Box | None:
         mask = self._object(label).mask
         return None if mask is None else mask.extent
@@ -197,7 +205,7 @@ class SessionObjects:
                 self.current = action.label
             elif self.current not in objects:
                 self.current = next(reversed(objects), None)
-        self._notify(action.label, box)
+        self._conversation.notify((action.label, *action.sources), box)
         answers = self._conversation.ask_open([action.label]) if action.label in objects else []
         return Step(action, tuple(answers))
 

@@ -13,13 +13,13 @@ from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Action
+from napari_sammed.session.arranging import SessionArranging
 from napari_sammed.session.history import span_of
-from napari_sammed.session.objects import SessionObjects
 from napari_sammed.session.routing import AUTO, Routing
 from napari_sammed.volume import Volume
 
 
-class SessionPrompts(SessionObjects):
+class SessionPrompts(SessionArranging):
     """What users say of a session's objects; see `napari_sammed.session.session.Session`."""
 
     def __init__(
@@ -68,6 +68,8 @@ class SessionPrompts(SessionObjects):
             The prompt does not fit the image; nothing has changed then.
         """
         Prompts((prompt,)).check_inside(self.image.grid)
+        if self.current is not None:
+            self._changeable(self.current)
         name = self._routing.model(model or self.model, prompt, self.current)
         place = self._routing.place(name, prompt, axis, self.current)
         if self.current is None:
@@ -145,7 +147,7 @@ class SessionPrompts(SessionObjects):
             The answer to the prompts that are left there; None if there is nothing to ask: the mask is already what it
             was without the prompt.
         """
-        label = self._object(label).label
+        label = self._changeable(label).label
         with self._lock:
             target = self._target(label, number)
             before = self.history.mask(label)
@@ -173,7 +175,7 @@ class SessionPrompts(SessionObjects):
         The answer is that to all standing prompts; until it is here the mask stays. Parameters as for `add` and
         `remove`; the model is the one that the object's last prompt there went to.
         """
-        label = self._object(label).label
+        label = self._changeable(label).label
         Prompts((prompt,)).check_inside(self.image.grid)
         with self._lock:
             target = self._target(label, number)
@@ -198,7 +200,7 @@ class SessionPrompts(SessionObjects):
         InputError
             If there is no such reading.
         """
-        state = self._object(label)
+        state = self._changeable(label)
         count = max(len(state.readings), 1)
         if not 0 <= reading < count:
             few = "only one reading" if count == 1 else f"{count} readings, 0 to {count - 1}"

@@ -15,6 +15,7 @@ from napari_sammed.prompts import pack_mask, prompt_from_json, prompt_to_json, u
 from napari_sammed.session.asking import Asker
 from napari_sammed.session.history import Action, History, Origin
 from napari_sammed.session.journal import read_journal
+from napari_sammed.session.roster import roster
 
 if TYPE_CHECKING:
     from napari_sammed.volume import Volume
@@ -38,9 +39,11 @@ def action_to_json(action: Action) -> dict[str, Any]:
         entry["region"] = _box_to_json(action.region)
     if action.zoom:
         entry["zoom"] = True
-    for name in ("axis", "target", "reading"):
+    for name in ("axis", "target", "reading", "on", "position"):
         if getattr(action, name) is not None:
             entry[name] = getattr(action, name)
+    if action.sources:
+        entry["sources"] = list(action.sources)
     return entry
 
 
@@ -59,6 +62,9 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         zoom=entry.get("zoom", False),
         target=entry.get("target"),
         reading=entry.get("reading"),
+        on=entry.get("on"),
+        position=entry.get("position"),
+        sources=tuple(entry.get("sources", ())),
     )
 
 
@@ -120,6 +126,10 @@ def refill(history: History, entries: list[dict[str, Any]]) -> None:
                 history.answer(int(entry["answer"]), *answer_from_json(entry))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"Line {number} of the session file makes no sense: {error}.") from None
+    try:
+        roster(history.done)
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"The session file makes no sense: {error!r} is no object of it.") from None
 
 
 def replay(

@@ -83,7 +83,7 @@ class Session(SessionPrompts):
         """
         if self.image.grid.ndim != 3:
             raise InputError("Only a volume has slices to propagate through; this image is flat.")
-        state = self._object(None)
+        state = self._changeable(None)
         regions = [p for p in state.prompts if spans_slices(p, 0) and not extent_of(p).thin_axes]
         limits = regions[-1].intersect(self.image.grid.box) if regions else None
         if axis is None:
@@ -127,7 +127,7 @@ class Session(SessionPrompts):
         InputError
             If there is nothing of the object in the part yet, or if it lies outside of the image.
         """
-        state = self._object(None)
+        state = self._changeable(None)
         if box is not None:
             Prompts((box,)).check_inside(self.image.grid)
         name = self._routing.model(model or self.model, box or self.image.grid.box, state.label)
