@@ -14,7 +14,7 @@ from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
-from napari_sammed.backend.slices import SliceEngine
+from napari_sammed.backend.slices import SliceEngine, view_around
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
@@ -177,7 +177,10 @@ class LocalBackend:
         def ahead(regions: Sequence[Box]) -> None:
             self.prefetch(image, model, regions, window)
 
-        engine = SliceEngine(volume, loaded, self._inference, embed, ahead)
+        limits = None if within is None else within.intersect(volume.grid.box)
+        side = min(loaded.card.input_size, default=max(volume.grid.shape))
+        view = None if limits is None else view_around(limits, axis, volume.grid, side)
+        engine = SliceEngine(volume, loaded, self._inference, embed, ahead, view)
         if isinstance(known, Box):
             if progress is not None:
                 progress("looking for the best slice to begin on", 0.0)

@@ -17,7 +17,6 @@ import numpy as np
 
 from napari_sammed.backend.appearance import Appearance
 from napari_sammed.backend.slice_step import Rules, blend, candidate_boxes, lost
-from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import Logits
@@ -34,6 +33,10 @@ class Engine(Protocol):
     """What a walk needs: a box network on the slices of one volume."""
 
     grid: Grid
+
+    def slice(self, axis: int, index: int) -> Box:
+        """What is looked at of a slice: all of it, or a part that holds the limits of the walk."""
+        ...
 
     def decode(self, region: Box, boxes: Sequence[Box]) -> list[Logits]:
         """Answers to boxes on a slice; encodes the slice first unless that is cached."""
@@ -123,7 +126,7 @@ def propagate(
             if progress is not None:
                 progress(f"slice {index}", done / max(total, 1))
             coming = indices[step + 1 : step + 1 + rules.lookahead]
-            engine.ahead([slice_of(engine.grid, axis, i) for i in coming])
+            engine.ahead([engine.slice(axis, i) for i in coming])
             reason = _step(engine, walk, state, axis, index, rules, free)
             done += 1
             if reason:
@@ -150,7 +153,7 @@ def start(engine: Engine, box: Box, axis: int, cancel: Cancel | None = None) -> 
     for index in indices:
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        region = slice_of(engine.grid, axis, index)
+        region = engine.slice(axis, index)
         part = box.intersect(region)
         answer = engine.decode(region, [part])[0]
         values = engine.restore(answer)[part.shift([-lo for lo in region.low]).slices]
@@ -198,7 +201,7 @@ def _place(anchors: Sequence[MaskPrompt], axis: int, walk: Walk) -> dict[int, np
 
 def _in_slice(engine: Engine, index: int, axis: int, scope: Box, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Grey values of a whole slice, and a flat mask of the scope in it."""
-    region = slice_of(engine.grid, axis, index)
+    region = engine.slice(axis, index)
     mask = np.zeros(region.shape, bool)
     mask[scope.intersect(region).shift([-lo for lo in region.low]).slices] = np.expand_dims(flat, axis)
     return engine.pixels(region).squeeze(axis), mask.squeeze(axis)
@@ -218,7 +221,7 @@ def _routes(known: list[int], scope: Box, axis: int) -> list[tuple[int, list[int
 
 def _step(engine: Engine, walk: Walk, state: _State, axis: int, index: int, rules: Rules, free: bool) -> str:
     """Answer one slice and remember it; the reason to stop, or an empty string."""
-    region = slice_of(engine.grid, axis, index)
+    region = engine.slice(axis, index)
     inside = walk.scope.intersect(region)
     part = inside.shift([-lo for lo in region.low]).slices
     log_odds = state.appearance.log_odds(engine.pixels(region)[part].squeeze(axis))

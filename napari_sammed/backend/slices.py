@@ -7,10 +7,41 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_sammed.backend.inference import InferenceThread, Priority
-from napari_sammed.backend.slicing import grey
-from napari_sammed.geometry import Box
+from napari_sammed.backend.slicing import grey, slice_of
+from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import BoxModel, Embedding, Logits
+from napari_sammed.models.planes import plane_axes, square_around
 from napari_sammed.volume import Volume
+
+_SURROUNDINGS = 4.0  # length of what is looked at, in lengths of the limits that a walk has
+
+
+def view_around(limits: Box, axis: int, grid: Grid, side: int) -> Box:
+    """The part of a stack to look at where an object is known to lie inside limits.
+
+    All of the slices, unless they have more pixels than the network sees: then a square around the limits, at the
+    image's own resolution, in which a small thing is not lost.
+
+    Parameters
+    ----------
+    limits : Box
+        Inside the image.
+    axis : int
+        Across the slices.
+    grid : Grid
+        Of the image.
+    side : int
+        The network's input size in pixels.
+    """
+    slab = slice_of(grid, axis, limits.low[axis])
+    target = limits.intersect(slab)
+    axes = plane_axes(slab)
+    longest = max(target.shape[a] * grid.spacing[a] for a in axes)
+    length = max(_SURROUNDINGS * longest, side * min(grid.spacing[a] for a in axes))
+    square = square_around(target, length, grid, slab)
+    low, high = list(square.low), list(square.high)
+    low[axis], high[axis] = 0, grid.shape[axis]
+    return Box(tuple(low), tuple(high))
 
 
 class SliceEngine:
@@ -25,6 +56,8 @@ class SliceEngine:
         Gives the embedding of a slice, from the cache or made now; called on the inference thread.
     ahead : callable
         Told which slices come next.
+    view : Box or None
+        The part of the image to look at; None for whole slices.
     """
 
     def __init__(
@@ -34,13 +67,21 @@ class SliceEngine:
         inference: InferenceThread,
         embed: Callable[[Box], Embedding],
         ahead: Callable[[Sequence[Box]], None],
+        view: Box | None = None,
     ) -> None:
         self.grid = volume.grid
+        self._view = view or volume.grid.box
         self._volume = volume
         self.ahead = ahead
         self._model = model
         self._inference = inference
         self._embed = embed
+
+    def slice(self, axis: int, index: int) -> Box:
+        """What is looked at of a slice."""
+        low, high = list(self._view.low), list(self._view.high)
+        low[axis], high[axis] = index, index + 1
+        return Box(tuple(low), tuple(high))
 
     def decode(self, region: Box, boxes: Sequence[Box]) -> list[Logits]:
         """Answers to boxes on a slice."""

@@ -158,3 +158,26 @@ def tiles(grid: Grid, part: Box, side: int) -> list[Box]:
     if all(size <= most for size, most in zip(part.shape, shape, strict=True)):
         return [part]
     return covering(part, shape, Box(tuple(low for low, _ in limit), tuple(high for _, high in limit)))
+
+
+def square_around(target: Box, length: float, grid: Grid, limit: Box) -> Box:
+    """A square of `length` mm around a part of a slice, at least as large, moved and cut to lie inside a limit.
+
+    Parameters
+    ----------
+    target : Box
+        Inside `limit`.
+    length : float
+        mm.
+    grid : Grid
+        Of the image.
+    limit : Box
+        A slice, or a part of one, or of a flat image.
+    """
+    low, high = list(limit.low), list(limit.high)
+    for axis in plane_axes(limit):
+        size = min(max(round(length / grid.spacing[axis]), target.shape[axis]), limit.shape[axis])
+        first = (target.low[axis] + target.high[axis] - size) // 2
+        low[axis] = min(max(first, limit.low[axis]), limit.high[axis] - size)
+        high[axis] = low[axis] + size
+    return Box(tuple(low), tuple(high))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_sammed.backend.slicing import slice_of
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models.base import Embedding, Logits, ModelCard
 from napari_sammed.models.planes import plane_axes, slice_to_look_at
@@ -70,6 +71,9 @@ class Slices:
         self.array, self.grid, self.model = array, Grid.plain(array.shape, spacing), BrightBoxes()
         self.visited: list[Box] = []
         self.announced: list[Box] = []
+
+    def slice(self, axis: int, index: int) -> Box:
+        return slice_of(self.grid, axis, index)
 
     def decode(self, region: Box, boxes: Sequence[Box]) -> list[Logits]:
         self.visited.append(region)
