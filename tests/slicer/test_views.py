@@ -54,6 +54,7 @@ def views(application):
     yield found
     for view in found:
         application.view_manager.remove_view(view.get_singleton_tag())
+        view.finalize()  # else its OpenGL context would stay the current one, for napari's canvas too
     if display is not None:
         os.environ["DISPLAY"] = display
 
