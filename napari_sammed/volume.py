@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sammed import formats
+from napari_sammed import formats, segments
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import ImageWarning, drop_opacity
 from napari_sammed.geometry import Grid
@@ -43,6 +43,9 @@ class Volume:
         For messages and file names.
     modality : str or None
         DICOM's word for it (CT, MR, US, DX, ...), where it is known.
+    files : tuple of Path or None
+        The DICOM files that it was read from, one a slice along the first axis (None for one that was missing and
+        filled in), or one of all slices; empty for images from elsewhere. DICOM segmentations refer to them.
 
     Raises
     ------
@@ -54,6 +57,7 @@ class Volume:
     grid: Grid
     name: str = ""
     modality: str | None = None
+    files: tuple[Path | None, ...] = ()
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -111,7 +115,7 @@ class Volume:
 
     @cached_property
     def hash(self) -> str:
-        """Fingerprint of voxels, dtype and grid (64 hexadecimal digits); the name does not count.
+        """Fingerprint of voxels, dtype and grid (64 hexadecimal digits); names and files do not count.
 
         BLAKE2b of the BLAKE2b digests of 16 MiB pieces, so that all cores can help.
         """
@@ -176,11 +180,16 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
     path = Path(path)
     image = formats.read(path, frame=frame, series=series)
     name = path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
-    return Volume(image.array, image.grid, name=name, modality=image.modality)
+    return Volume(image.array, image.grid, name=name, modality=image.modality, files=image.files)
 
 
 def write_mask(
-    mask: np.ndarray, grid: Grid, path: str | os.PathLike[str], names: Mapping[int, str] | None = None
+    mask: np.ndarray,
+    grid: Grid,
+    path: str | os.PathLike[str],
+    names: Mapping[int, str] | None = None,
+    *,
+    image: Volume | None = None,
 ) -> None:
     """Write labels so that they lie on the image they belong to.
 
@@ -193,12 +202,15 @@ def write_mask(
     grid : Grid
         Of the image.
     path : path
-        The name decides the format: .nii, .nii.gz, .nrrd, .mha, .tif; .png for flat images. Pictures (.tif, .png)
-        keep no spacing.
+        The name decides the format: .nii, .nii.gz, .nrrd, .mha, .tif; .png for flat images; .dcm for a DICOM
+        Segmentation. Pictures (.tif, .png) keep no spacing.
     names : mapping of int to str, optional
         Names of labels. NRRD and MetaImage files take them in, under the keys of 3D Slicer's segmentations
         (``Segment0_Name``, ``Segment0_LabelValue``); beside the other formats ``<file name>.json`` is written:
         ``{"labels": {"1": "liver"}}``.
+    image : Volume, optional
+        The image itself, for .dcm only, which refers to the DICOM files that it was read from. More than a label
+        image can say (overlaps, who made it) is written by `napari_sammed.segments.write_segments`.
 
     Raises
     ------
@@ -213,9 +225,14 @@ def write_mask(
     low, high = int(mask.min()), int(mask.max())
     if low < 0 or high > 65535:
         raise InputError(f"Labels lie between 0 and 65535, not between {low} and {high}.")
+    path = Path(path)
+    if segments.is_segmentation_name(path):
+        if image is None:
+            raise InputError(f"{path.name}: a DICOM segmentation needs the image, read from DICOM, that it is of.")
+        segments.write_segments(segments.of_labels(mask, names), image, path)
+        return
     from napari_sammed.formats import itk
 
-    path = Path(path)
     inside = path.name.lower().endswith(itk.WITH_METADATA)
     metadata = _segments(names) if names and inside else None
     itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, path, metadata)

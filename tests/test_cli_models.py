@@ -14,7 +14,9 @@ from napari_sammed.cli import main
 from napari_sammed.models import registry
 from napari_sammed.models.samed import SAMed
 from napari_sammed.models.storage import CACHE_VARIABLE
-from napari_sammed.volume import read_volume, write_volume
+from napari_sammed.segments import read_segments
+from napari_sammed.volume import read_volume, resample_labels, write_volume
+from tests.dicom_files import write_series
 from tests.golden import fill
 from tests.golden_weights import write
 from tests.phantoms import two_balls
@@ -165,6 +167,20 @@ def test_names_lie_in_the_file_where_it_has_a_place_for_them(run, folder, output
     values = [written.GetMetaData(f"Segment{n}_LabelValue") for n in range(3)]
     assert (tuple(names), values) == (NAMES, ["1", "2", "3"])
     assert sorted(p.name for p in folder.glob("out*")) == [output]
+
+
+def test_auto_writes_a_dicom_segmentation(run, folder):
+    stored = (read_volume(folder / "image.nii.gz").array + 1024).astype(np.uint16)
+    write_series(folder / "ct", stored, np.arange(len(stored)) * 3.0)
+    status = main(["auto", str(folder / "ct"), "-o", str(folder / "a.seg.dcm")])
+    assert status == 0 and main(["auto", str(folder / "ct"), "-o", str(folder / "a.nii.gz")]) == 0
+    segments, _ = read_segments(folder / "a.seg.dcm")
+    labels = read_volume(folder / "a.nii.gz")
+    occurring = [label for label in np.unique(labels.array) if label]
+    assert [segment.name for segment in segments] == [NAMES[label - 1] for label in occurring]
+    assert {(segment.algorithm, segment.automatic) for segment in segments} == {("samed", True)}
+    again = resample_labels(read_volume(folder / "a.seg.dcm"), labels.grid)
+    np.testing.assert_array_equal(again, np.searchsorted([0, *occurring], labels.array))
 
 
 def test_auto_as_json(run, folder):

@@ -28,6 +28,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "networks": 1,
     "geometry": 0,
     "volume": 0,
+    "segments": 0,
     "formats": 0,
     "intensity": 0,
     "prompts": 0,

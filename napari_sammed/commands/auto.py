@@ -13,10 +13,11 @@ import numpy as np
 
 from napari_sammed.backend.base import ClassMap
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.commands.common import amount, check_output, local_backend, parse_window
+from napari_sammed.commands.common import amount, check_output, check_source, local_backend, parse_window
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.geometry import Grid
 from napari_sammed.models import registry
+from napari_sammed.segments import is_segmentation_name, of_labels, write_segments
 from napari_sammed.volume import Volume, read_volume, write_mask
 
 
@@ -48,13 +49,18 @@ def auto(request: Request) -> None:
     check_output(request.output)
     card = registry.card(request.model)
     image = read_volume(request.image, frame=request.frame, series=request.series)
+    check_source(request.output, image)
     own = {card.name: request.weights} if request.weights else {}
     with local_backend(request.device, own, request.precision) as backend:
         found = _label(request, card.name, image, backend)
     names = dict(enumerate(found.classes, 1))
     labels = np.zeros(image.grid.shape, np.uint8)
     labels[found.box.slices] = found.labels
-    write_mask(labels, image.grid, request.output, names)
+    if is_segmentation_name(request.output):
+        made = of_labels(labels, names, algorithm=found.model, weights_hash=found.weights_hash)
+        write_segments(made, image, request.output)
+    else:
+        write_mask(labels, image.grid, request.output, names)
     _report(request, found, image.grid, time.perf_counter() - start)
 
 

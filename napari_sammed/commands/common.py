@@ -13,16 +13,25 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
 from napari_sammed.intensity import Window
+from napari_sammed.segments import SUFFIX, check_writable, is_segmentation_name
 from napari_sammed.session import Session
+from napari_sammed.volume import Volume
 
 
 def check_output(path: Path) -> None:
     """Refuse what cannot be written before, not after, minutes of computing."""
     from napari_sammed.formats.itk import WRITABLE
 
-    if not path.name.lower().endswith(WRITABLE):
-        raise InputError(f"{path.name} has no format to write: choose one of {', '.join(WRITABLE)}.")
+    endings = (*WRITABLE, SUFFIX)
+    if not path.name.lower().endswith(endings):
+        raise InputError(f"{path.name} has no format to write: choose one of {', '.join(endings)}.")
     check_folder(path.parent)
+
+
+def check_source(path: Path, image: Volume) -> None:
+    """Refuse, once the image is read, a DICOM Segmentation that has no DICOM images to refer to."""
+    if is_segmentation_name(path):
+        check_writable(image)
 
 
 def check_folder(folder: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_sammed.commands.common import amount, check_output, local_backend
+from napari_sammed.commands.common import amount, check_output, check_source, local_backend
 from napari_sammed.commands.terminal import bar, say, say_json
 from napari_sammed.errors import InputError
 from napari_sammed.models import registry
 from napari_sammed.session.history import History
 from napari_sammed.session.journal import read_journal
 from napari_sammed.session.records import refill, replay
-from napari_sammed.volume import read_volume, write_mask
+from napari_sammed.session.saving import prepared
+from napari_sammed.volume import read_volume
 
 
 def replay_session(
@@ -31,6 +32,7 @@ def replay_session(
             raise InputError(f"The session {path} does not say where its image is: name it with --image.")
         image = Path(source["path"])
     volume = read_volume(image, frame=source.get("frame"), series=source.get("series"))
+    check_source(output, volume)
     used = dict.fromkeys(entry["model"] for entry in entries if entry.get("model") and "do" in entry)
     own = {} if weights is None else {name: weights for name in used if registry.card(name).weights is not None}
     with local_backend(device, own) as backend, bar() as progress:
@@ -40,7 +42,7 @@ def replay_session(
     masks = {label: state.mask for label, state in history.objects.items()}
     identical = masks == {label: state.mask for label, state in stored.objects.items()}
     labels = history.labels(volume.grid.box)
-    write_mask(labels, volume.grid, output)
+    prepared(history, volume, output)()
     objects = [
         {"label": state.label, "name": state.name, **amount(int((labels == state.label).sum()), volume.grid)}
         for state in history.objects.values()

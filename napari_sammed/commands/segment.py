@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.commands import coordinates
-from napari_sammed.commands.common import amount, check_output, ended, local_backend, parse_window
+from napari_sammed.commands.common import amount, check_output, check_source, ended, local_backend, parse_window
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
@@ -80,6 +80,7 @@ def segment(request: Request) -> None:
     start = time.perf_counter()
     check_output(request.output)
     image = read_volume(request.image, frame=request.frame, series=request.series)
+    check_source(request.output, image)
     axis = coordinates.array_axis(request.axis, image.grid)
     prompts = _prompts(request, image)
     closer = coordinates.box(request.refine, image.grid, ras=request.ras) if request.refine else None

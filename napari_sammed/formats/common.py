@@ -24,11 +24,15 @@ class ImageWarning(UserWarning):
 
 @dataclass(frozen=True)
 class RawImage:
-    """What a file holds: voxels (colour last, no opacity), their grid, DICOM's word for the modality."""
+    """What a file holds: voxels (colour last, no opacity), their grid, DICOM's word for the modality, its DICOM files.
+
+    `files` are those of the slices along the first axis, None where a missing one was filled in, or one file of all.
+    """
 
     array: np.ndarray
     grid: Grid
     modality: str | None = None
+    files: tuple[Path | None, ...] = ()
 
 
 def warn(message: str) -> None:

@@ -8,7 +8,9 @@ A series is sorted by where its slices lie, not by name or number. What is done 
 - a gantry tilt is kept as it is, in a grid whose axes are not perpendicular, with a warning;
 - several images at each place (time points, echoes) are frames, of which one is asked for.
 
-One file of several frames is a stack of them. The result always has three axes, an X-ray one slice.
+A DICOM Segmentation is a label image on the grid of its slices (`napari_sammed.formats.seg_reading`); beside the images
+of a folder it is passed over. One file of several frames is a stack of them. The result always has three axes, an X-ray
+one slice.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import RawImage, choose_frame, drop_opacity, naming, place, quiet, warn
-from napari_sammed.formats.dicom_headers import Slice, choose_series, read_header, scan
+from napari_sammed.formats.dicom_headers import Slice, choose_series, is_segmentation, read_header, scan
 from napari_sammed.geometry import Grid
 
 _EVEN = 0.1  # how far, in slice distances, a slice may lie from its regular place
@@ -39,6 +41,11 @@ def read_dicom(path: Path, frame: int | None = None, series: str | None = None) 
     """
     if path.is_dir():
         slices = choose_series(scan(path), series, path)
+    elif is_segmentation(path):
+        from napari_sammed.formats.seg_reading import read_labels
+
+        choose_frame(frame, 1, path)
+        return read_labels(path)
     else:
         own = read_header(path)
         if own is None:
@@ -72,8 +79,8 @@ def _check_alike(slices: list[Slice], path: Path) -> None:
 
 def _single(item: Slice, frame: int | None, path: Path) -> RawImage:
     choose_frame(frame, 1, path)
-    array = _pixels(item)
-    return RawImage(array, Grid.from_itk(item.size, item.spacing, item.origin, item.direction.ravel()), item.modality)
+    grid = Grid.from_itk(item.size, item.spacing, item.origin, item.direction.ravel())
+    return RawImage(_pixels(item), grid, item.modality, (item.path,))
 
 
 def _stack(slices: list[Slice], frame: int | None, path: Path) -> RawImage:
@@ -85,7 +92,8 @@ def _stack(slices: list[Slice], frame: int | None, path: Path) -> RawImage:
         warn(f"{path}: the slices do not say where they lie; stacked by number, {step:g} mm apart.")
         spacing = (*first.spacing[:2], step)
         grid = Grid.from_itk((*first.size[:2], len(slices)), spacing, first.origin, first.direction.ravel())
-        return RawImage(np.concatenate([_pixels(item) for item in slices]), grid, first.modality)
+        files = tuple(item.path for item in slices)
+        return RawImage(np.concatenate([_pixels(item) for item in slices]), grid, first.modality, files)
 
     normal = first.direction[:, 2]
     slices = sorted(slices, key=lambda item: (float(item.origin @ normal), item.number))
@@ -117,7 +125,9 @@ def _stack(slices: list[Slice], frame: int | None, path: Path) -> RawImage:
     else:
         columns, distance = first.direction, float(step @ normal)
     grid = Grid.from_itk((*first.size[:2], count), (*first.spacing[:2], distance), origins[0], columns.ravel())
-    return RawImage(_fill([_pixels(item)[0] for item in slices], places, path), place(grid, path), first.modality)
+    array = _fill([_pixels(item)[0] for item in slices], places, path)
+    there = {int(number): item.path for number, item in zip(places, slices, strict=True)}
+    return RawImage(array, place(grid, path), first.modality, tuple(there.get(number) for number in range(count)))
 
 
 def _places(depths: np.ndarray, path: Path) -> np.ndarray:

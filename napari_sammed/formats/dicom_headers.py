@@ -14,6 +14,7 @@ from napari_sammed.formats.common import quiet
 _SERIES, _DESCRIPTION, _MODALITY, _NUMBER = "0020|000e", "0008|103e", "0008|0060", "0020|0013"
 _POSITION, _DISTANCE, _THICKNESS = "0020|0032", "0018|0088", "0018|0050"
 _STORAGE = "1.2.840.10008.5.1.4.1.1."  # root of the storage classes
+_SEGMENTATIONS = ("66.4", "66.7")
 _NO_IMAGES = ("9.", "11.", "66", "67", "68", "88.", "104.", "481.3", "481.4", "481.5", "481.8", "481.9")
 
 
@@ -49,11 +50,11 @@ def scan(folder: Path) -> list[Slice]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     slices = []
     for file in files:
-        if is_dicom(file):
+        if is_dicom(file) and not _storage(file).startswith(_NO_IMAGES):
             header = read_header(file)
             if header is not None:
                 slices.append(header)
-            elif _claims_to_be_an_image(file):  # left out, it would pass for a missing slice
+            elif _storage(file):  # an image by its own word; left out, it would pass for a missing slice
                 raise InputError(
                     f"{file} is damaged, incomplete, or compressed in an unknown way: fetch it again, "
                     "or move it out of the folder if it belongs to another series."
@@ -63,12 +64,17 @@ def scan(folder: Path) -> list[Slice]:
     return slices
 
 
-def _claims_to_be_an_image(path: Path) -> bool:
-    """Whether the file's preamble names a storage class of images, not of reports, plans, structures or directories."""
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM Segmentation."""
+    return _storage(path) in _SEGMENTATIONS
+
+
+def _storage(path: Path) -> str:
+    """The storage class in a file's preamble, without the root of all; empty if there is none."""
     with path.open("rb") as file:
         start = file.read(1024)
     found = re.search(rb"\x02\x00\x02\x00UI..(" + re.escape(_STORAGE.encode()) + rb"[0-9.]+)", start, re.DOTALL)
-    return found is not None and not found[1].decode()[len(_STORAGE) :].startswith(_NO_IMAGES)
+    return "" if found is None else found[1].decode()[len(_STORAGE) :]
 
 
 def read_header(path: Path) -> Slice | None:

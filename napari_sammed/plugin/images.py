@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MODALITY_KEY = "modality"
 """Where a layer's metadata may hold DICOM's word for how the image was made (CT, MR, ...)."""
 
+FILES_KEY = "dicom_files"
+"""Where it may hold the DICOM files that the image was read from; see `napari_sammed.volume.Volume`."""
+
 MEMORY_LIMIT = 4 << 30
 """Bytes of an image on disk or in pieces that is still read into memory as a whole."""
 
@@ -60,7 +63,10 @@ def volume_of(layer: Image) -> Volume:
         array = drop_opacity(array)
     shape = array.shape[: layer.ndim]
     modality = layer.metadata.get(MODALITY_KEY)
-    return Volume(array, grid_of(layer, shape), layer.name, modality if isinstance(modality, str) else None)
+    files = layer.metadata.get(FILES_KEY, ())
+    if not (isinstance(files, tuple) and len(files) in (1, shape[0])):
+        files = ()
+    return Volume(array, grid_of(layer, shape), layer.name, modality if isinstance(modality, str) else None, files)
 
 
 def spatial_shape(layer: Image) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.plugin.coordinates import GRID_KEY, placement
-from napari_sammed.plugin.images import MODALITY_KEY
+from napari_sammed.plugin.images import FILES_KEY, MODALITY_KEY
 from napari_sammed.volume import Volume, read_volume
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def image_layer(volume: Volume, name: str) -> LayerData:
     options: dict[str, Any] = {
         "name": name,
         **placement(volume.grid),
-        "metadata": {GRID_KEY: volume.grid, MODALITY_KEY: volume.modality},
+        "metadata": {GRID_KEY: volume.grid, MODALITY_KEY: volume.modality, FILES_KEY: volume.files},
         "rgb": volume.channels == 3,
     }
     return volume.array, options, "image"

@@ -17,7 +17,8 @@ from napari_sammed.session.actions import Action, Change, ObjectState
 from napari_sammed.session.conversation import Conversation, Step
 from napari_sammed.session.history import History
 from napari_sammed.session.records import BY_HAND
-from napari_sammed.volume import Volume, write_mask
+from napari_sammed.session.saving import prepared
+from napari_sammed.volume import Volume
 
 
 class SessionObjects:
@@ -147,8 +148,10 @@ class SessionObjects:
     # ---- keeping it ----------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the label image on the image's own grid; the file name's ending says the format."""
-        write_mask(self.labels(), self.image.grid, path)
+        """Write all objects on the image's own grid; the file name's ending says the format: see `prepared`."""
+        with self._lock:
+            write = prepared(self.history, self.image, Path(path))
+        write()
 
     def close(self) -> None:
         """Stop what is running, close the journal, let the backend forget the image."""

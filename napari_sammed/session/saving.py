@@ -1,0 +1,59 @@
+"""The objects of a session as files: one label image, or segments with all that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from napari_sammed.backend.base import Prediction
+from napari_sammed.geometry import Box
+from napari_sammed.segments import Segment, is_segmentation_name, write_segments
+from napari_sammed.session.history import History
+from napari_sammed.session.records import BY_HAND
+from napari_sammed.volume import Volume, write_mask
+
+
+def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
+    """What writes all objects of an image as they are now; the file name's ending says the format.
+
+    A DICOM Segmentation (.dcm) has their names and who made them, and keeps overlaps; in label images the later of
+    overlapping objects shows. Writing takes long, and a history must be locked only while it is read.
+
+    Raises
+    ------
+    InputError
+        When called; see `napari_sammed.volume.write_mask` and `napari_sammed.segments.write_segments`.
+    """
+    if is_segmentation_name(path):
+        return partial(write_segments, segments_of(history), image, path)
+    return partial(write_mask, history.labels(image.grid.box), image.grid, path)
+
+
+def segments_of(history: History) -> list[Segment]:
+    """The objects that have a mask, with what made them; where none has one, all objects, empty."""
+    states = list(history.objects.values())
+    segments = []
+    for state in [state for state in states if state.mask is not None] or states:
+        made = _maker(history, state.label)
+        model, weights = ("", "") if made is None else (made.model, made.weights_hash)
+        if state.mask is None:
+            mask, box = np.zeros((1, 1, 1), bool), Box((0, 0, 0), (1, 1, 1))
+        else:
+            mask, box = state.mask.mask, state.mask.extent
+        segments.append(Segment(state.name, mask, box, model, weights))
+    return segments
+
+
+def _maker(history: History, label: int) -> Prediction | None:
+    """The latest answer of a model to the object since it was last cleared; None if it is all by hand."""
+    for action in reversed(history.done):
+        if action.label == label:
+            answer = history.answers.get(action.id)
+            if action.do == "clear":
+                return None
+            if answer is not None and answer.model != BY_HAND:
+                return answer
+    return None
