@@ -34,7 +34,8 @@ ACTIONS = {
     "save": ("Save…", "Write all objects as a label image on the image's own grid"),
 }
 FILE_TYPES = (
-    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
+    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;DICOM segmentation, for images from DICOM (*.dcm)"
+    ";;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
 )
 
 
