@@ -48,6 +48,9 @@ IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}
 SLICER_WIDGETS = {"Sammed.py", "SegmentEditorSammed.py", "SegmentEditorEffect.py"}
 """The extension's files with windows."""
 OTHER_FACES = {"plugin", "cli", "commands", "server"}
+SHARED_TEXTS = {"napari_sammed.plugin", "napari_sammed.plugin.messages"}
+"""Of the other faces, what the extension may use: sentences about answers."""
+NAPARI_AND_QT = {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
 TORCH_FREE = [
     "napari_sammed",
     "napari_sammed.geometry",
@@ -108,7 +111,7 @@ def test_imports_point_down(path):
 def test_napari_and_qt_stay_in_the_plugin(path):
     if path.relative_to(PACKAGE).parts[0] == "plugin":
         return
-    found = {m.split(".")[0] for m in imports(path)} & {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}
+    found = {m.split(".")[0] for m in imports(path)} & NAPARI_AND_QT
     assert not found, f"{path} imports {found}"
 
 
@@ -141,9 +144,20 @@ def test_slicer_loads_the_extension_before_anything_is_installed(path):
 
 @pytest.mark.parametrize("path", EXTENSION_FILES, ids=lambda p: str(p.relative_to(EXTENSION)))
 def test_the_extension_is_a_face_of_its_own(path):
-    modules = set(imports(path))
-    assert not {module.split(".")[0] for module in modules} & {"napari", "qtpy", "magicgui", "PyQt6", "PySide6"}
+    modules = set(imports(path)) - SHARED_TEXTS
+    assert not {module.split(".")[0] for module in modules} & NAPARI_AND_QT
     assert not {part(module) for module in modules} & OTHER_FACES
+
+
+def test_what_the_extension_takes_from_the_package_needs_neither_napari_nor_qt():
+    named = sorted({m for path in EXTENSION_FILES for m in imports(path) if m.startswith("napari_sammed")})
+    code = f"""
+import pkgutil, sys
+sys.modules.update(dict.fromkeys({NAPARI_AND_QT}))  # as if they were not installed
+for name in {named}:
+    pkgutil.resolve_name(name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)
