@@ -32,7 +32,9 @@ def icon(side: int) -> Image.Image:
     draw.rounded_rectangle((0, 0, size - 1, size - 1), size // 6, fill=_BACK)
     outline = [_around(math.tau * step / 180, size) for step in range(180)]
     draw.polygon(outline, fill=_ORGAN)
-    draw.line([*outline, *outline[:2]], fill=_LINE, width=max(size // 16, 1), joint="curve")
+    half = size / 32
+    for x, y in outline:  # a line with corners would be ragged
+        draw.ellipse((x - half, y - half, x + half, y + half), fill=_LINE)
     x, y, radius = 0.47 * size, 0.53 * size, 0.1 * size
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_CLICK)
     draw.ellipse((x - radius / 3, y - radius / 3, x + radius / 3, y + radius / 3), fill=_BACK)
