@@ -58,8 +58,9 @@ def grid_of(layer: Image, shape: tuple[int, ...]) -> Grid:
 def placement(grid: Grid) -> dict[str, Any]:
     """How napari should place an image: in LPS where its axes allow it, so that slices look as doctors expect.
 
-    napari draws slices of turned images askew, so those get their spacing only, as if their axes were straight; what
-    networks look at are slices of the array anyway. `GRID_KEY` keeps the truth.
+    napari draws slices of turned images askew, so those are placed as if their own axes were the world's: images that
+    are turned alike still lie right to one another. What networks look at are slices of the array anyway. `GRID_KEY`
+    keeps the truth.
 
     Returns
     -------
@@ -70,7 +71,8 @@ def placement(grid: Grid) -> dict[str, Any]:
     scale = np.diagonal(matrix)
     if np.allclose(np.abs(scale), grid.spacing, rtol=_STRAIGHT):
         return {"scale": scale.tolist(), "translate": matrix[:, -1].tolist(), "units": "mm"}
-    return {"scale": list(grid.spacing), "units": "mm"}
+    along_axes = np.linalg.solve(np.array(grid.direction), grid.origin)
+    return {"scale": list(grid.spacing), "translate": along_axes.tolist(), "units": "mm"}
 
 
 def displayed_axes(dims: Dims, ndim: int) -> tuple[int, ...]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import drop_opacity
-from napari_sammed.plugin.coordinates import grid_of
+from napari_sammed.geometry import Grid
+from napari_sammed.plugin.coordinates import GRID_KEY, grid_of
 from napari_sammed.volume import Volume
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
 
 MODALITY_KEY = "modality"
 """Where a layer's metadata may hold DICOM's word for how the image was made (CT, MR, ...)."""
 
 FILES_KEY = "dicom_files"
 """Where it may hold the DICOM files that the image was read from; see `napari_sammed.volume.Volume`."""
+
+NAMES_KEY = "label_names"
+"""Where a label layer's metadata may hold names by label."""
 
 MEMORY_LIMIT = 4 << 30
 """Bytes of an image on disk or in pieces that is still read into memory as a whole."""
@@ -63,10 +68,20 @@ def volume_of(layer: Image) -> Volume:
         array = drop_opacity(array)
     shape = array.shape[: layer.ndim]
     modality = layer.metadata.get(MODALITY_KEY)
+    modality = modality if isinstance(modality, str) else None
+    return Volume(array, grid_of(layer, shape), layer.name, modality, files_of(layer, shape))
+
+
+def files_of(layer: Layer, shape: tuple[int, ...]) -> tuple[Path | None, ...]:
+    """The DICOM files that the voxels of a layer were read from or drawn on; none if it was cropped since."""
     files = layer.metadata.get(FILES_KEY, ())
-    if not (isinstance(files, tuple) and len(files) in (1, shape[0])):
-        files = ()
-    return Volume(array, grid_of(layer, shape), layer.name, modality if isinstance(modality, str) else None, files)
+    grid = layer.metadata.get(GRID_KEY)
+    return files if isinstance(files, tuple) and isinstance(grid, Grid) and grid.shape == shape else ()
+
+
+def origin_of(image: Image) -> dict[str, Any]:
+    """What the labels of an image have to know of where it came from: metadata of their layer."""
+    return {key: image.metadata[key] for key in (GRID_KEY, FILES_KEY) if key in image.metadata}
 
 
 def spatial_shape(layer: Image) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
-from napari_sammed.plugin.images import spatial_shape
+from napari_sammed.plugin.images import origin_of, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,6 +59,7 @@ class LabelView:
             np.zeros(spatial_shape(self.image), np.uint16),
             name=f"{self.image.name} objects",
             opacity=0.5,
+            metadata=origin_of(self.image),
             **like(self.image),
         )
         self.layer.events.paint.connect(self._report_paint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +38,20 @@ def test_every_command_has_a_function(manifest):
 
 def test_menu_and_samples_name_commands(manifest):
     known = {command.id for command in manifest.contributions.commands}
-    named = [item.command for item in manifest.contributions.menus["napari/layers/segment"]]
+    menus = manifest.contributions.menus
+    assert set(menus) == {"napari/layers/segment", "napari/layers/annotate"}
+    named = [item.command for menu in menus.values() for item in menu]
     named += [item.command for item in manifest.contributions.widgets]
     named += [item.command for item in manifest.contributions.sample_data]
     named += [item.command for item in manifest.contributions.readers]
+    named += [item.command for item in manifest.contributions.writers]
     assert set(named) == known
+
+
+def test_npe2_finds_nothing_wrong():
+    command = [sys.executable, "-m", "npe2", "validate", "--imports", str(MANIFEST)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_widget_opens_from_the_plugin_menu(make_napari_viewer, manifest):
