@@ -33,6 +33,7 @@ DRAWINGS = {
 
 _COLOUR = (0.94, 0.89, 0.26)
 _SAME = 1e-3  # mm
+_ON_SLICE = 0.1  # mm
 
 
 class Placer(Protocol):
@@ -203,17 +204,15 @@ def interaction(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLInteractionNode:
     return scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
 
 
-def view_under_pointer(scene: slicer.vtkMRMLScene, world: Sequence[float] | None) -> slicer.vtkMRMLSliceNode | None:
-    """The slice view that something was placed in: the one that the pointer is in, else one whose slice holds it."""
+def view_of(scene: slicer.vtkMRMLScene, world: Sequence[float]) -> slicer.vtkMRMLSliceNode | None:
+    """The slice view that something was placed in: whose slice holds it, and among several the one under the pointer.
+
+    None for what was placed in 3D, or by a script.
+    """
     crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     under = None if crosshair is None else crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
-    if under is not None:
-        return under
-    if world is None:
-        return None
-    views = list(scene.GetNodesByClass("vtkMRMLSliceNode"))
-    nearest = min(views, key=lambda view: _distance(view, world), default=None)
-    return nearest if nearest is not None and _distance(nearest, world) < _SAME * 100 else None
+    holding = [view for view in scene.GetNodesByClass("vtkMRMLSliceNode") if _distance(view, world) < _ON_SLICE]
+    return under if under in holding else next(iter(holding), None)
 
 
 def placed_before(node: slicer.vtkMRMLMarkupsNode, number: int) -> int:

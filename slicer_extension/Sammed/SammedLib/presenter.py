@@ -16,7 +16,7 @@ import slicer
 from . import markups, volumes
 from .delivery import Mailbox
 from .logic import AUTO, Listener, SammedLogic, local_backend
-from .placing import Placing, placed_before, view_under_pointer
+from .placing import Placing, placed_before, view_of
 from .texts import tr
 
 if TYPE_CHECKING:
@@ -337,11 +337,11 @@ class Presenter(Listener):
         return [n for n, p in enumerate(prompts) if isinstance(p, Point) and p.positive == positive]
 
     def _axis(self, node: slicer.vtkMRMLMarkupsNode, number: int) -> int | None:
-        view = view_under_pointer(slicer.mrmlScene, node.GetNthControlPointPositionWorld(number))
+        view = view_of(slicer.mrmlScene, node.GetNthControlPointPositionWorld(number))
         return None if view is None else volumes.axis_across(self.logic.volume, view)
 
     def _slice_of_box(self, node: slicer.vtkMRMLMarkupsROINode) -> tuple[int, int] | None:
-        view = view_under_pointer(slicer.mrmlScene, node.GetCenterWorld())
+        view = view_of(slicer.mrmlScene, node.GetCenterWorld())
         return None if view is None else volumes.slice_shown(self.logic.volume, view)
 
     def _later(self, action: Callable[[], None]) -> None:
