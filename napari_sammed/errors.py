@@ -6,11 +6,31 @@ The faces (command line, napari, server) show that sentence; every other excepti
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "FetchError", "InputError", "WeightsError"]
+from collections.abc import Sequence
+
+__all__ = ["Cancelled", "ChoiceError", "FetchError", "InputError", "WeightsError"]
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the command line turns it into exit status 2 and one line."""
+
+
+class ChoiceError(InputError):
+    """A file or folder holds several images, of which one has to be chosen.
+
+    Parameters
+    ----------
+    message : str
+    option : str
+        What chooses: "frame" or "series" of `napari_sammed.volume.read_volume`.
+    choices : sequence of int or str
+        Its possible values.
+    """
+
+    def __init__(self, message: str, option: str, choices: Sequence[int] | Sequence[str]) -> None:
+        super().__init__(message)
+        self.option = option
+        self.choices = tuple(choices)
 
 
 class FetchError(InputError):

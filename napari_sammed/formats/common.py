@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sammed.errors import InputError
+from napari_sammed.errors import ChoiceError, InputError
 from napari_sammed.geometry import Grid
 
 _terminal = threading.RLock()  # two threads that swap stderr at once would lose it for good
@@ -43,9 +43,11 @@ def warn(message: str) -> None:
 def choose_frame(frame: int | None, count: int, path: Path) -> int:
     """The frame to read of a file with `count` of them; InputError if it must be chosen or does not exist."""
     if frame is None and count > 1:
-        raise InputError(
+        raise ChoiceError(
             f"{path} holds {count} frames (time points or channels): choose one with the option 'frame', "
-            f"0 to {count - 1}."
+            f"0 to {count - 1}.",
+            "frame",
+            range(count),
         )
     if not 0 <= (frame or 0) < count:
         raise InputError(f"{path} has no frame {frame}: there are {count}, counted from 0.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sammed.errors import InputError
+from napari_sammed.errors import ChoiceError, InputError
 from napari_sammed.formats.common import quiet
 
 _SERIES, _DESCRIPTION, _MODALITY, _NUMBER = "0020|000e", "0008|103e", "0008|0060", "0020|0013"
@@ -127,8 +127,10 @@ def choose_series(slices: list[Slice], wanted: str | None, folder: Path) -> list
     if wanted is None:
         if len(groups) == 1:
             return slices
-        raise InputError(
-            f"{folder} holds several DICOM series, choose one with the option 'series': {_listing(groups)}."
+        raise ChoiceError(
+            f"{folder} holds several DICOM series, choose one with the option 'series': {_listing(groups)}.",
+            "series",
+            tuple(groups),
         )
     found = [uid for number, uid in enumerate(groups, 1) if wanted == str(number)]
     found = found or [uid for uid in groups if uid == wanted] or [uid for uid in groups if uid.startswith(wanted)]

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sammed.errors import ChoiceError, InputError
+from napari_sammed.formats.common import warn
 from napari_sammed.formats.dicom_headers import is_segmentation
 from napari_sammed.geometry import Grid
 from napari_sammed.plugin.coordinates import GRID_KEY, placement
-from napari_sammed.plugin.images import FILES_KEY, MODALITY_KEY, NAMES_KEY
+from napari_sammed.plugin.images import FILES_KEY, MEMORY_LIMIT, MODALITY_KEY, NAMES_KEY
 from napari_sammed.segments import Segment, read_segments
 from napari_sammed.volume import Volume, read_volume
 
 if TYPE_CHECKING:
     from napari.types import LayerData
+
+MOST_LAYERS = 32
+"""Layers that one file or folder is opened as at most."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -27,7 +32,10 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
 
 
 def read(path: str | list[str]) -> list[LayerData]:
-    """One image layer of a file, or of a folder with a DICOM series; label layers of a DICOM Segmentation.
+    """The image layer of a file, or of a folder with a DICOM series; label layers of a DICOM Segmentation.
+
+    Frames (time points, channels) and the series of a folder with several become layers of their own, all but the
+    first hidden: each of them is an image that can be segmented.
 
     Raises
     ------
@@ -37,7 +45,34 @@ def read(path: str | list[str]) -> list[LayerData]:
     path = Path(str(path))
     if path.is_file() and is_segmentation(path):
         return label_layers(*read_segments(path), path.name)
-    return [image_layer(read_volume(path), path.name)]
+    layers = [image_layer(volume, name) for volume, name in _images(path, path.name)]
+    for _, options, _ in layers[1:]:
+        options["visible"] = False
+    return layers
+
+
+def _images(path: Path, name: str, **chosen: Any) -> list[tuple[Volume, str]]:
+    """Every image of a file or folder and its name, as far as they fit into memory; `chosen` goes to `read_volume`."""
+    try:
+        return [(read_volume(path, **chosen), name)]
+    except ChoiceError as error:
+        option, choices = error.option, error.choices
+    found: list[tuple[Volume, str]] = []
+    for number, choice in enumerate(choices):
+        title = f"{name} [{option} {number if option == 'frame' else number + 1}]"
+        try:
+            found += _images(path, title, **chosen, **{option: choice})
+        except InputError as error:
+            if option == "frame":
+                raise
+            warn(f"{title} was left out: {error}")  # a localizer, a report
+        size = sum(volume.array.nbytes for volume, _ in found)
+        if number + 1 < len(choices) and (size > MEMORY_LIMIT or len(found) >= MOST_LAYERS):
+            warn(f"{name}: {option} {number + 1} and what follows were left out; {len(found)} layers were opened.")
+            break
+    if not found:
+        raise InputError(f"None of the {len(choices)} series of {path} makes an image; see the warnings.")
+    return found
 
 
 def image_layer(volume: Volume, name: str) -> LayerData:

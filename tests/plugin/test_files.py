@@ -13,12 +13,13 @@ from npe2 import PluginManager, PluginManifest
 
 import napari_sammed
 from napari_sammed.geometry import Box, Grid
+from napari_sammed.plugin import reader
 from napari_sammed.plugin.coordinates import grid_of, placement
 from napari_sammed.plugin.images import volume_of
 from napari_sammed.prompts import Point
 from napari_sammed.segments import Segment, read_segments, write_segments
-from napari_sammed.volume import Volume, read_volume, write_volume
-from tests.dicom_files import write_series
+from napari_sammed.volume import ImageWarning, Volume, read_volume, write_volume
+from tests.dicom_files import SECOND, write_series, write_slice
 from tests.orientations import ALL_48, oblique_grids, reorient
 
 OURS = "napari-sammed"
@@ -165,3 +166,60 @@ def test_a_layer_remembers_its_dicom_files_until_it_is_cropped(tmp_path: Path) -
     layer.data = layer.data[:, 2:]
     assert volume_of(layer).files == ()
     assert grid_of(layer, layer.data.shape).shape == layer.data.shape
+
+
+def film(tmp_path: Path, suffix: str) -> tuple[Path, np.ndarray]:
+    """A file of three frames, the organ a slice further on in each."""
+    frames = np.stack([np.roll(scan(), shift, 0) for shift in range(3)])
+    sitk.WriteImage(sitk.GetImageFromArray(frames, isVector=False), str(tmp_path / f"film{suffix}"))
+    return tmp_path / f"film{suffix}", frames
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_frames_are_layers_each_with_a_session(tmp_path: Path, open_plugin, suffix: str) -> None:
+    path, frames = film(tmp_path, suffix)
+    hands = open_plugin()
+    layers = hands.viewer.open(str(path), plugin=OURS)
+    assert [layer.name for layer in layers] == [f"film{suffix} [frame {n}]" for n in range(3)]
+    assert [layer.visible for layer in layers] == [True, False, False]
+    for shift, layer in enumerate(layers):
+        np.testing.assert_array_equal(layer.data, frames[shift])
+        hands.widget.coordinator.choose_image(layer)
+        hands.settle()
+        hands.session.model = "thresholder"
+        hands.session.add(Point((4.0 + shift, 5.0, 7.0))).result(10)
+        hands.settle()
+        np.testing.assert_array_equal(hands.labels > 0, frames[shift] > 50)
+    hands.widget.coordinator.choose_image(layers[0])
+    hands.settle()
+    assert len(hands.session.objects) == 1  # the journal of the first frame is its own
+
+
+def test_channels_are_layers(tmp_path: Path) -> None:
+    channels = np.stack([scan(), scan() * 2], -1)
+    sitk.WriteImage(sitk.GetImageFromArray(channels, isVector=True), str(tmp_path / "two.nrrd"))
+    layers = ViewerModel().open(str(tmp_path / "two.nrrd"), plugin=OURS)
+    assert len(layers) == 2
+    for layer, channel in zip(layers, np.moveaxis(channels, -1, 0), strict=True):
+        np.testing.assert_array_equal(layer.data, channel)
+
+
+def test_the_series_of_a_folder_are_layers(tmp_path: Path) -> None:
+    stored = (scan() + 1024).astype(np.uint16)
+    places = np.arange(SHAPE[0]) * 2.5
+    write_series(tmp_path, stored, places)
+    write_series(tmp_path, stored[:3], places[:3], series=SECOND, modality="MR", intercept=0)
+    write_series(tmp_path, stored[:2], [0, 7], series=f"{SECOND}3", description="Localizer")
+    write_slice(tmp_path / "other.dcm", stored[0], rows_and_columns=(0, 1, 0, 0, 0, -1), series=f"{SECOND}3")
+    with pytest.warns(ImageWarning, match=r"\[series \d\] was left out: .*localizer"):
+        layers = ViewerModel().open(str(tmp_path), plugin=OURS)
+    assert sorted(layer.data.shape[0] for layer in layers) == [3, 8]
+    assert {len(volume_of(layer).files) for layer in layers} == {3, 8}
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MEMORY_LIMIT", 5000), ("MOST_LAYERS", 2)])
+def test_more_than_fits_is_left_out_and_told(tmp_path: Path, monkeypatch, name: str, limit: int) -> None:
+    path, _ = film(tmp_path, ".nrrd")
+    monkeypatch.setattr(reader, name, limit)
+    with pytest.warns(ImageWarning, match=r"frame 2 and what follows were left out; 2 layers"):
+        assert len(ViewerModel().open(str(path), plugin=OURS)) == 2
