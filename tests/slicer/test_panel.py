@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +29,7 @@ from SammedLib.presenter import Presenter
 
 from napari_sammed.backend.local import LocalBackend
 from tests.plugin.ambiguous import Ambiguous
-from tests.slicer.pythonqt import stand_ins
+from tests.slicer.pythonqt import ROOT, stand_ins
 from tests.slicer.scenes import OBLIQUE, add_volume, blobs, matrix, segment_mask
 from tests.thresholder import Thresholder
 
@@ -379,3 +382,46 @@ def test_the_report_can_be_copied(panel):
     assert panel.message == "Copied: paste it into a bug report."
     text = QtWidgets.QApplication.clipboard().text()
     assert "3D Slicer: 5.12.0" in text and "torch: " in text and "Weights on this machine" in text
+
+
+def test_the_whole_report_is_made_beside_the_gui(panel):
+    panel.ui.checkButton.widget.click()
+    assert panel.widget.presenter.busy
+    panel.settle()
+    text = panel.ui.reportText.widget.toPlainText()
+    assert "one forward pass with random weights" in text and "3D Slicer: 5.12.0" in text
+
+
+def test_the_modules_own_test_passes(panel):
+    """What Slicer runs by "Reload and Test"."""
+    panel.module.SammedTest().runTest()
+
+
+def test_slicer_is_told_of_module_and_sample_data(panel, monkeypatch):
+    connected, registered = [], []
+    monkeypatch.setattr(slicer.app, "connect", lambda signal, function: connected.append((signal, function)))
+    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **how: registered.append(how))
+    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+    parent = types.SimpleNamespace()
+    panel.module.Sammed(parent)
+    assert parent.categories == ["Segmentation"] and parent.title and parent.helpText
+    ((signal, function),) = connected
+    assert signal == "startupCompleted()" and not registered
+    function()
+    (sample,) = registered
+    assert sample["category"] == "SAMMed" and sample["uris"].endswith(sample["checksums"].removeprefix("SHA256:"))
+
+
+@pytest.mark.parametrize("file", ["Sammed/Sammed.py", "SegmentEditorSammed/SegmentEditorSammed.py"])
+def test_importing_a_module_file_loads_nothing_of_others(file):
+    """Slicer imports both at every start."""
+    code = (
+        "import sys, runpy; sys.path[:0] = [r'{root}', r'{lib}']\n"
+        "from tests.slicer.pythonqt import ROOT, stand_ins\n"
+        "from PyQt6 import QtWidgets; app = QtWidgets.QApplication([])\n"
+        "with stand_ins({{}}, None): runpy.run_path(r'{file}')\n"
+        "sys.exit(bool({{'torch', 'napari_sammed', 'SimpleITK', 'skimage'}} & set(sys.modules)))"
+    ).format(root=ROOT.parent, lib=ROOT / "Sammed", file=ROOT / file)
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
