@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed.backend.base import Backend
 from napari_sammed.errors import InputError
 from napari_sammed.intensity import Window
-from napari_sammed.plugin import messages
+from napari_sammed.plugin import images, messages
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.images import check, spatial_shape
@@ -90,8 +90,11 @@ class Coordinator:
         self._offers.close(wait)
         self._background.close(wait)
 
-    def choose_image(self, layer: Image | None) -> None:
-        """Segment this layer from now on; None for no layer."""
+    def choose_image(self, layer: Image | None, *, asked: bool = True) -> None:
+        """Segment this layer from now on; None for no layer.
+
+        Large ones that have to be read first wait until the user has `asked` for them.
+        """
         if self.current is not None:
             self.current.image.events.data.disconnect(self._on_data)
             self.current.image.events.affine.disconnect(self._on_transform)
@@ -112,6 +115,13 @@ class Coordinator:
             self.panel.status.say(messages.failure(error) or "")
             return
         self.panel.image_section.image.set_key(str(layer.unique_id))
+        size = images.bytes_to_read(layer)
+        if size > images.ASK_ABOVE and not asked:
+            self.panel.set_usable(False)
+            self.panel.status.say(
+                f"{layer.name} has to be read first, {size / 2**30:.1f} GiB: choose it in the list of images to do so."
+            )
+            return
         self.panel.set_usable(True, stack=layer.ndim == 3)
         self.panel.image_section.window_.setEnabled(not layer.rgb)
         self.current = Segmentation(
@@ -207,11 +217,11 @@ class Coordinator:
             self._gui.post(self._follow_layers)
 
     def _follow_layers(self) -> None:
-        images = self._images()
-        if self.current is not None and self.current.image in images:
+        layers = self._images()
+        if self.current is not None and self.current.image in layers:
             return
         active = self.viewer.layers.selection.active
-        self.choose_image(active if active in images else next(iter(images), None))
+        self.choose_image(active if active in layers else next(iter(layers), None), asked=False)
 
     def _show_images(self, images: list[Image]) -> None:
         self.panel.image_section.image.set_choices([Choice(str(layer.unique_id), layer.name) for layer in images])

@@ -28,6 +28,9 @@ NAMES_KEY = "label_names"
 MEMORY_LIMIT = 4 << 30
 """Bytes of an image on disk or in pieces that is still read into memory as a whole."""
 
+ASK_ABOVE = 2 << 30
+"""Bytes of such an image above which it is read only once the user has asked for it."""
+
 
 def check(layer: Image) -> None:
     """Refuse, without reading a voxel, layers that cannot be segmented.
@@ -47,12 +50,23 @@ def check(layer: Image) -> None:
             f"{layer.name} has {layer.ndim} axes; flat images and volumes can be segmented: take one time point or "
             "channel out (right click on the layer: Split Stack)."
         )
-    size = int(np.prod(data.shape, dtype=np.int64)) * np.dtype(data.dtype).itemsize
-    if not isinstance(data, np.ndarray) and size > MEMORY_LIMIT:
+    size = bytes_to_read(layer)
+    if not isinstance(data, np.memmap) and size > MEMORY_LIMIT:
         raise InputError(
             f"{layer.name} has {size / 2**30:.1f} GiB at full resolution, more than the {MEMORY_LIMIT >> 30} GiB that "
             "are read into memory: crop it, or open a coarser version."
         )
+
+
+def bytes_to_read(layer: Image) -> int:
+    """How much of a layer has to be read from disk or computed before it can be segmented; 0 if it is in memory.
+
+    Memory maps are read too, but stay on disk.
+    """
+    data = _full_resolution(layer)
+    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        return 0
+    return int(np.prod(data.shape, dtype=np.int64)) * np.dtype(data.dtype).itemsize
 
 
 def volume_of(layer: Image) -> Volume:
