@@ -7,7 +7,7 @@ Nothing here imports more than Slicer has, and nothing is installed or fetched u
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import qt
 import slicer
@@ -15,7 +15,7 @@ import vtk
 from SammedLib import diagnosis, volumes
 from SammedLib.installing import Installer, InstallError
 from SammedLib.presenter import CUSTOM, DEVICES, Offer, Presenter, segmentation_of
-from slicer import vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -94,7 +94,7 @@ def register_sample_data() -> None:
 class SammedParameterNode:
     """The choices of the panel, kept with the scene."""
 
-    volume: vtkMRMLVolumeNode
+    volume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode]  # noqa: UP007 (what the wrapper is known to read)
     segmentation: vtkMRMLSegmentationNode
     model: str = "auto"
     window: str = "auto"
@@ -376,7 +376,8 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return take
 
     def _choosing(self, name: str) -> Callable[..., None]:
-        return lambda row, *_arguments: self._choose(name, row)
+        # The row is asked for: which overload of the signal comes, row or text, is up to Qt.
+        return lambda *_arguments: self._choose(name, getattr(self.ui, f"{name}Box").currentIndex)
 
     def _on_next(self) -> None:
         if self.presenter.logic.volume is None and self._parameters is not None:

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 from unittest import mock
 
 import slicer
@@ -95,6 +95,7 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def setNoneDisplay(self, text: str) -> None:
         self._none = text
 
+    def setShowChildNodeTypes(self, _: bool) -> None: ...
     def setNoneEnabled(self, _: bool) -> None: ...
     def setAddEnabled(self, _: bool) -> None: ...
     def setRemoveEnabled(self, _: bool) -> None: ...
@@ -113,7 +114,8 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
         self.clear()
         self.addItem(self._none, "")
         for kind in self._types:
-            for node in self._scene.GetNodesByClass(kind):
+            nodes = [node for node in self._scene.GetNodesByClass(kind) if node.GetClassName() == kind]
+            for node in nodes:
                 self.addItem(node.GetName(), node.GetID())
         self.setCurrentIndex(max(self.findData(current), 0))
 
@@ -266,7 +268,7 @@ def parameterNodeWrapper(cls: type) -> type:
 
 
 def _field(name: str, kind: type, default: Any) -> property:
-    if isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode):
+    if any(isinstance(one, type) and issubclass(one, slicer.vtkMRMLNode) for one in get_args(kind) or (kind,)):
 
         def set_reference(self: Any, node: Any) -> None:
             self.node.SetNodeReferenceID(name, None if node is None else node.GetID())
