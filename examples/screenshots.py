@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.sample_data import layers_of
+from napari_sammed.plugin.views.object_model import column_number
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.samples import Sample, load
 from napari_sammed.volume import read_volume, resample_labels
@@ -175,7 +176,8 @@ def tour(sample: Sample, folder: Path) -> None:
     guide.picture("box")
     guide.act("propagate")
     guide.picture("propagated")
-    guide.panel.objects.table.item(0, 0).setText("First structure")
+    model = guide.panel.objects.model
+    model.setData(model.index(0, column_number("name")), "First structure")
     guide.panel.save_wanted.emit(folder / "objects.nii.gz")
     guide.settle()
     guide.picture("saved")

@@ -123,6 +123,7 @@ class Coordinator:
             )
             return
         self.panel.set_usable(True, stack=layer.ndim == 3)
+        self.panel.objects.set_flat(layer.ndim == 2)
         self.panel.image_section.window_.setEnabled(not layer.rgb)
         self.current = Segmentation(
             self.viewer, layer, self.panel, self._backend, self._gui, self._background, self._layer_keys
@@ -142,8 +143,9 @@ class Coordinator:
         panel.slices.here.connect(self._take_slice)
         panel.objects.added.connect(actions["new"])
         panel.objects.chosen.connect(lambda label: self._with(Segmentation.choose_object, label))
-        panel.objects.renamed.connect(lambda label, name: self._with(Segmentation.rename, label, name))
-        panel.objects.deleted.connect(lambda label: self._with(Segmentation.delete, label))
+        panel.objects.wanted.connect(lambda *wish: self._with(Segmentation.arrange, *wish))
+        panel.objects.exported.connect(lambda path: panel.status.say(f"Saved the table to {path}."))
+        panel.objects.failed.connect(panel.status.say)
         panel.closer.wanted.connect(actions["closer"])
         panel.readings.stepped.connect(lambda step: self._with(Segmentation.show_reading, step))
         panel.classes.wanted.connect(lambda: self._with(Segmentation.segment_everything))
@@ -180,6 +182,7 @@ class Coordinator:
         folder = Path(layer.source.path).parent if layer.source.path else Path.home()
         name = layer.name.split(".")[0].replace("/", "_") or "image"
         self.panel.suggested_file = folder / f"{name}_objects.nii.gz"
+        self.panel.objects.suggested_file = folder / f"{name}_objects.csv"
 
     # ---- viewer --------------------------------------------------------------------------------------------------
 

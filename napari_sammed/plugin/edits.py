@@ -29,13 +29,14 @@ def painted(
     -------
     tuple or None
         The tight box around the changes, and for each touched object its whole mask in there, without objects that
-        do not exist; None if nothing changed.
+        do not exist or are locked, which neither gain nor lose any; None if nothing changed.
     """
     tight = Box.of_mask(before != after)
     if tight is None:
         return None
     before, after = before[tight.slices], after[tight.slices]
-    changed = before != after
+    locked = [label for label, state in objects.items() if state.locked]
+    changed = (before != after) & ~np.isin(before, locked) & ~np.isin(after, locked)
     where = tight.shift(box.low)
     masks: dict[int, np.ndarray] = {}
     for label in sorted({*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()} & set(objects)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
+_UNKNOWN = "#808080"  # of labels that no object has
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
@@ -49,6 +50,7 @@ class LabelView:
         self.image = image
         self.layer: Labels | None = None
         self._on_paint = on_paint
+        self._colours: dict[int, str] = {}
         self._behind: Box | None = None  # where the layer may not show yet what it should
         self._part: Callable[[Box], np.ndarray] | None = None
         viewer.dims.events.current_step.connect(self.finish)
@@ -63,7 +65,19 @@ class LabelView:
             **like(self.image),
         )
         self.layer.events.paint.connect(self._report_paint)
+        self._colours = {}
         return self.layer
+
+    def set_colours(self, colours: Mapping[int, str]) -> None:
+        """Show labels in these colours, and those without one in grey; the voxels stay as they are."""
+        from napari.utils import DirectLabelColormap
+
+        if self.layer is None or colours == self._colours:  # a new colormap draws everything anew
+            return
+        self._colours = dict(colours)
+        self.layer.colormap = DirectLabelColormap(
+            color_dict={None: _UNKNOWN, 0: "transparent", **colours},
+        )
 
     def show(self, box: Box, part: Callable[[Box], np.ndarray]) -> None:
         """Bring the displayed slice up to date inside a box, and remember the rest of the box.

@@ -187,12 +187,9 @@ class LayerWriter:
         if self.labels is not None and self.labels.selected_label != label:
             self.labels.selected_label = label
 
-    def colour(self, label: int) -> tuple[float, float, float, float]:
-        """Red, green, blue, opacity (0..1) of an object."""
-        from napari.utils.colormaps import label_colormap
-
-        colormap = label_colormap() if self.labels is None else self.labels.colormap
-        return tuple(float(v) for v in colormap.map(label))
+    def set_colours(self, colours: Mapping[int, str]) -> None:
+        """Show objects in these colours (``#rrggbb``, or "transparent" for those that are hidden)."""
+        self._view.set_colours(colours)
 
     # ---- tools ---------------------------------------------------------------------------------------------------
 

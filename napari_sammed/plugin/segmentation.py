@@ -19,16 +19,17 @@ from napari_sammed.models import registry
 from napari_sammed.models.registry import default_for
 from napari_sammed.plugin import messages
 from napari_sammed.plugin.ahead import Ahead, EncodeAhead
+from napari_sammed.plugin.arranging import arrange
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.layers import LayerWriter, Mode
+from napari_sammed.plugin.object_rows import ObjectRows
 from napari_sammed.plugin.opening import close_session, get_ready, open_session
 from napari_sammed.plugin.prompt_intake import PromptIntake
 from napari_sammed.plugin.views.choosers import AUTO
-from napari_sammed.plugin.views.objects import ObjectRow
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.waiting import Waiting
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts
@@ -88,6 +89,7 @@ class Segmentation:
         self._intake = PromptIntake(self.writer, panel, self._expect, self._answers.progress)
         self._closer = CloserLook(self.writer, panel, gui, self._intake, self._ask_closer, self._attempt, keys)
         self._classes = ClassView(viewer, image, panel.classes)
+        self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(viewer, image, self._who_encodes, panel.status)
         self._later = QTimer(panel)
         self._later.setSingleShot(True)
@@ -102,6 +104,7 @@ class Segmentation:
         self._later.stop()
         self._answers.close()
         self._ahead.close()
+        self._rows.close()
         self._classes.close()
         self._closer.close()
         self._panel.readings.set_readings((), 0)
@@ -122,6 +125,7 @@ class Segmentation:
         self.writer.set_mode(mode)
         if made and self.session is not None and self.session.objects:
             self.writer.show_labels(None, self.session.labels)
+            self._later.start()  # for its colours
         self._show_prompts()
         if mode is not Mode.NAVIGATE:
             self._when_open(lambda session: self._get_ready(session, mode))
@@ -145,7 +149,9 @@ class Segmentation:
             self._attempt(lambda session: [session.edit(mask, where, label) for label, mask in masks.items()])
             self._panel.status.say("Took over what you painted.")
         else:
-            self._panel.status.say("Paint with the label of one of the objects, or start a new object first.")
+            self._panel.status.say(
+                "Paint with the label of one of the objects that are not locked, or start a new object first."
+            )
         self.writer.show_labels(where, self.session.labels)
         self._later.start()
 
@@ -168,11 +174,10 @@ class Segmentation:
         self._when_open(lambda session: session.select(label))
         self._show_current()
 
-    def rename(self, label: int, name: str) -> None:
-        self._when_open(lambda session: session.rename(label, name or f"Object {label}"))
-
-    def delete(self, label: int) -> None:
-        self._when_open(lambda session: session.delete(label))
+    def arrange(self, deed: str, labels: Sequence[int], value: Any) -> None:
+        """Do something with objects in the list; see `napari_sammed.plugin.views.objects.ObjectList.wanted`."""
+        self._when_open(lambda session: self._panel.status.say(arrange(session, deed, labels, value)))
+        self._later.start()  # what was refused is shown as it was
 
     def clear(self) -> None:
         self._when_open(lambda session: session.clear())
@@ -382,15 +387,11 @@ class Segmentation:
 
     def _show_current(self) -> None:
         session = self.session
-        if session is None:
+        if session is None or self._closed:
             return
-        rows = [
-            ObjectRow(
-                label, state.name, messages.size(self._size(label), session.image.grid), self.writer.colour(label)
-            )
-            for label, state in session.objects.items()
-        ]
-        self._panel.objects.set_objects(rows, session.current)
+        rows = self._rows.rows(session)
+        self._panel.objects.set_objects(rows, session.current, session.overlap)
+        self.writer.set_colours({row.label: row.colour if row.visible else "transparent" for row in rows})
         state = session.objects.get(session.current)
         self._panel.readings.set_readings(
             () if state is None else state.readings, 0 if state is None else state.reading

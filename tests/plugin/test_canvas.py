@@ -76,7 +76,7 @@ def test_a_session_of_clicks_boxes_and_keys(open_plugin):
     hands.key(Qt.Key.Key_W)
     hands.click(middle(second))
     np.testing.assert_array_equal(hands.labels, first + 2 * second.astype(int))
-    assert hands.panel.objects.table.rowCount() == 2
+    assert hands.panel.objects.model.rowCount() == 2
 
 
 def test_a_rectangle_is_a_box_on_the_displayed_slice(open_plugin):

@@ -13,6 +13,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.coordinates import rectangle_of
+from napari_sammed.plugin.views.object_model import column_number
 from napari_sammed.volume import read_volume
 from tests.phantoms import two_balls
 
@@ -123,7 +124,7 @@ def test_objects_are_chosen_renamed_cleared_and_deleted(hands, scene):
     hands.settle()
     np.testing.assert_array_equal(hands.writer.points.data, [middle(first)])
     assert hands.writer.labels.selected_label == 1
-    objects.table.item(0, 0).setText("Ball")
+    objects.model.setData(objects.model.index(0, column_number("name")), "Ball")
     hands.settle()
     assert hands.session.objects[1].name == "Ball"
     hands.act("clear")
@@ -132,7 +133,7 @@ def test_objects_are_chosen_renamed_cleared_and_deleted(hands, scene):
     hands.press(objects.delete_button)
     hands.settle()
     np.testing.assert_array_equal(hands.labels, 2 * second.astype(int))
-    assert objects.table.rowCount() == 1
+    assert objects.model.rowCount() == 1
 
 
 def test_propagation_goes_through_the_stack_of_the_prompt(open_plugin, scene):

@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QFileDialog
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.views.choosers import Choice, Chooser, ModelChooser, WindowChooser
 from napari_sammed.plugin.views.closer import CloserRow
-from napari_sammed.plugin.views.objects import ObjectList, ObjectRow
+from napari_sammed.plugin.views.object_model import ObjectRow, column_number
+from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
 from napari_sammed.plugin.views.status import StatusView
@@ -100,17 +101,18 @@ def test_a_slice_range_is_ordered_and_optional(shown, qtbot):
 
 def test_the_object_list_selects_renames_and_deletes(shown, qtbot):
     objects = shown(ObjectList())
-    rows = [ObjectRow(1, "Liver", "1.4 l", (1, 0, 0, 1)), ObjectRow(4, "Spleen", "0.2 l", (0, 1, 0, 1))]
-    chosen, renamed, deleted = heard(objects.chosen), heard(objects.renamed), heard(objects.deleted)
+    rows = [ObjectRow(1, "Liver"), ObjectRow(4, "Spleen")]
+    chosen, wanted = heard(objects.chosen), heard(objects.wanted)
     objects.set_objects(rows, 4)
-    assert objects.current == 4 and not chosen and not renamed
+    assert objects.current == 4 and not chosen and not wanted
     objects.table.selectRow(0)
     assert chosen == [1]
-    objects.table.item(0, 0).setText(" Liver, left lobe ")
-    assert renamed == [(1, "Liver, left lobe")]
+    name = column_number("name")
+    objects.model.setData(objects.model.index(0, name), " Liver, left lobe ")
+    assert wanted == [("rename", [1], "Liver, left lobe")]
     qtbot.mouseClick(objects.delete_button, LEFT)
-    assert deleted == [1]
-    assert not objects.table.item(0, 1).flags() & Qt.ItemFlag.ItemIsEditable
+    assert wanted[1:] == [("delete", [1], None)]
+    assert not objects.model.index(0, column_number("volume")).flags() & Qt.ItemFlag.ItemIsEditable
     objects.set_objects([], None)
     assert objects.current is None and not objects.delete_button.isEnabled()
 

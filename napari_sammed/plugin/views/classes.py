@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sammed.plugin.views.choosers import ModelChooser
-from napari_sammed.plugin.views.objects import swatch
+from napari_sammed.plugin.views.icons import swatch
 
 
 @dataclass(frozen=True)
