@@ -17,11 +17,14 @@ import SimpleITK as sitk
 
 from napari_sammed import samples
 from napari_sammed.cli import main
+from napari_sammed.commands.common import extent
 from napari_sammed.errors import FetchError
 from napari_sammed.evaluation.clicks import innermost
 from napari_sammed.evaluation.metrics import dice
 from napari_sammed.geometry import Box, Grid
+from napari_sammed.measures import diameters
 from napari_sammed.models.storage import CACHE_VARIABLE
+from napari_sammed.prompts import MaskPrompt
 from napari_sammed.volume import Volume, read_volume, resample_labels, write_mask, write_volume
 from tests.orientations import reorient
 from tests.phantoms import two_balls
@@ -70,6 +73,9 @@ def test_a_click_in_ijk_gives_the_ball_on_the_grid_of_the_image(capsys, scene, t
     assert result["output"] == str(tmp_path / "mask.nii.gz")
     assert result["voxels"] == np.count_nonzero(mask.array)
     assert result["volume_ml"] == pytest.approx(result["voxels"] * 3 / 1000)
+    expected = diameters(MaskPrompt(mask.array > 0, (0, 0, 0)), volume.grid)
+    assert result["diameter_mm"] == pytest.approx(expected.longest, abs=1e-3)
+    assert result["perpendicular_mm"] == pytest.approx(expected.perpendicular, abs=1e-3)
     assert result["model"] == "random-walker" and result["reductions"] == [] and 0 <= result["score"] <= 1
     assert set(result["seconds"]) == {"load", "embed", "decode", "total"}
     assert result["seconds"]["total"] >= result["seconds"]["decode"] > 0
@@ -145,6 +151,12 @@ def test_a_flat_image_takes_column_and_row(capsys, tmp_path):
     result, mask = segment(capsys, tmp_path, *arguments, image="flat.png", output="mask.png")
     assert dice(mask.array > 0, first) > 0.8
     assert result["volume_ml"] is None and result["area_mm2"] == result["voxels"]
+    assert result["diameter_mm"] >= result["perpendicular_mm"] > 0
+
+
+def test_an_empty_mask_has_no_diameter():
+    nothing = extent(np.zeros((3, 4, 5), bool), Grid.plain((3, 4, 5)))
+    assert nothing == {"diameter_mm": None, "perpendicular_mm": None}
 
 
 def test_one_frame_of_several(capsys, scene, tmp_path):

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_sammed.backend.loading import Files
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
 from napari_sammed.intensity import Window
+from napari_sammed.measures import diameters
+from napari_sammed.prompts import MaskPrompt
 from napari_sammed.segments import SUFFIX, check_writable, is_segmentation_name
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume
@@ -64,6 +68,14 @@ def amount(voxels: int, grid: Grid) -> dict[str, Any]:
     if grid.ndim == 2:
         return {"voxels": voxels, "volume_ml": None, "area_mm2": round(size, 3)}
     return {"voxels": voxels, "volume_ml": round(size / 1000, 6)}
+
+
+def extent(mask: np.ndarray, grid: Grid) -> dict[str, Any]:
+    """Longest diameter in a slice and its perpendicular, mm; None of an empty mask (boolean, of the grid's shape)."""
+    if not mask.any():
+        return {"diameter_mm": None, "perpendicular_mm": None}
+    found = diameters(MaskPrompt(mask, (0,) * grid.ndim), grid)
+    return {"diameter_mm": round(found.longest, 3), "perpendicular_mm": round(found.perpendicular, 3)}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.commands import coordinates
-from napari_sammed.commands.common import amount, check_output, check_source, ended, local_backend, parse_window
+from napari_sammed.commands.common import amount, check_output, check_source, ended, extent, local_backend, parse_window
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
@@ -184,10 +184,12 @@ def _mask_prompt(path: Path, image: Volume) -> MaskPrompt:
 
 def _describe(state: ObjectState, chosen: ObjectState, labels: np.ndarray, grid: Grid) -> dict[str, Any]:
     """One object for the report: how large it is, and how sure the model was of it and of its other readings."""
+    mask = labels == state.label
     return {
         "label": state.label,
         "name": state.name,
-        **amount(int(np.count_nonzero(labels == state.label)), grid),
+        **amount(int(np.count_nonzero(mask)), grid),
+        **extent(mask, grid),
         "score": _rounded(state.score),
         "mask_index": chosen.reading,
         "scores": [_rounded(score) for score in chosen.readings or (chosen.score,)],
@@ -202,6 +204,8 @@ def _report(request: Request, grid: Grid, found: list[dict[str, Any]], tally: _T
     result = {
         "output": str(request.output),
         **amount(voxels, grid),
+        "diameter_mm": first.get("diameter_mm"),
+        "perpendicular_mm": first.get("perpendicular_mm"),
         "score": first.get("score"),
         "mask_index": first.get("mask_index"),
         "scores": first.get("scores"),
