@@ -316,6 +316,26 @@ def test_the_interface_goes_on_while_an_object_is_measured(table, hands, monkeyp
     assert float(table.text(3, "volume")) == pytest.approx(expected.volume_ml, rel=0.01)
 
 
+def test_a_name_that_is_being_typed_survives_new_measures(table, hands):
+    table.view.edit(table.index(3, "name"))
+    editor = table.view.findChild(QLineEdit)
+    editor.selectAll()
+    QTest.keyClicks(editor, "Half a na")
+    before = table.text(3, "volume")
+    hands.session.edit(np.ones((2, 3, 4), bool), hands.session.image.grid.box.of_shape((2, 3, 4)), 3)
+    hands.session.clear(1)
+    hands.settle()
+    table.measured()
+    assert editor.text() == "Half a na" and table.text(1, "volume") == "0"
+    hands.session.clear(3)
+    hands.settle()
+    table.measured()
+    assert editor.text() == "Half a na" and table.text(3, "volume") != before
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    hands.settle()
+    assert hands.session.objects[3].name == "Half a na"
+
+
 def test_the_selection_survives_new_measures(table, hands):
     table.click(1, "name")
     table.click(3, "name", CONTROL)

@@ -167,10 +167,13 @@ class ObjectModel(QAbstractTableModel):
             self.rows = rows
             self.endResetModel()
             return
-        changed = [number for number, (old, new) in enumerate(zip(self.rows, rows, strict=True)) if old != new]
-        self.rows = rows
-        if changed:
-            self.dataChanged.emit(self.index(changed[0], 0), self.index(changed[-1], len(COLUMNS) - 1))
+        before, self.rows = self.rows, rows
+        for number, (old, new) in enumerate(zip(before, rows, strict=True)):
+            if old == new:
+                continue
+            for place, column in enumerate(COLUMNS):  # one by one: an open editor is filled anew with its cell
+                if column.value(old) != column.value(new):
+                    self.dataChanged.emit(self.index(number, place), self.index(number, place))
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
         return 0 if parent is not None and parent.isValid() else len(self.rows)
