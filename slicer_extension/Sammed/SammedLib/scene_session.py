@@ -190,7 +190,8 @@ class SceneSession:
             own = [number for number in new if history.find(number).label == label]
             self._answered.update(own)
             if label in objects:
-                action = own[-1] if own else history.latest(label)[0].id
+                latest = history.latest(label)  # none when the last prompt was taken away
+                action = own[-1] if own else (history.done[-1] if latest is None else latest[0]).id
                 self._news.append((label, objects[label].mask, change.box, action))
         self._post(self._catch_up)
 
