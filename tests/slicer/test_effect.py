@@ -221,6 +221,14 @@ def test_strokes_and_boxes(hands):
     assert found.any() and set(np.nonzero(found)[0]) == {4}
 
 
+def test_what_does_not_belong_is_removed(hands):
+    hands.drag(IN_LEFT)
+    hands.wait()
+    hands.drag((4, 4, 5), tool="negative")
+    hands.wait()
+    assert same(hands.masks(), NOTHING, NOTHING)
+
+
 def test_the_editors_undo_is_followed(hands):
     hands.drag(IN_LEFT)
     hands.wait()

@@ -214,9 +214,12 @@ def test_points_are_moved_and_deleted(panel, volume):
     if len(panel.logic.prompts()) == 2 and same(panel.masks(), LEFT | BELOW):
         pytest.fail("the moved point was not taken over")
     assert same(panel.masks(), LEFT | MIDDLE)
+    points.RemoveNthControlPoint(1)
+    panel.settle()
+    assert same(panel.masks(), LEFT)
     points.RemoveNthControlPoint(0)
     panel.settle()
-    assert same(panel.masks(), MIDDLE)
+    assert not panel.masks()[0].any()
 
 
 def test_negative_points(panel, volume):
@@ -375,6 +378,24 @@ def test_weights_are_fetched_after_a_yes_only(panel, volume, answers, monkeypatc
     panel.settle()
     assert pulled == [("sam-vit-b", True)]
     assert "are here now" in panel.message
+
+
+def test_a_click_asks_before_it_fetches_weights(panel, volume, answers, monkeypatch):
+    from napari_sammed.models import weights
+
+    pulled = []
+    monkeypatch.setattr(weights, "locate", lambda card: None)
+    monkeypatch.setattr(weights, "pull", lambda card, *_, accept_licence: pulled.append(card.name))
+    panel.choose(volume, "sam-vit-b")
+    panel.press("positiveButton")
+    panel.place(IN_LEFT)
+    panel.settle()
+    points = slicer.mrmlScene.GetNodeByID(selection().GetActivePlaceNodeID())
+    assert len(answers["asked"]) == 1 and not pulled and points.GetNumberOfControlPoints() == 0
+    answers["agree"] = True
+    panel.place(IN_LEFT)
+    panel.settle()
+    assert pulled == ["sam-vit-b"]
 
 
 def test_the_report_can_be_copied(panel):
