@@ -284,6 +284,21 @@ def _field(name: str, kind: type, default: Any) -> property:
 
 
 @contextmanager
+def known_as(modules: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Modules that can be imported meanwhile.
+
+    Not `mock.patch.dict`, which would make Python forget whatever else is imported meanwhile: torch cannot be imported
+    a second time.
+    """
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
+
+
+@contextmanager
 def stand_ins(answers: dict[str, bool], window: QtWidgets.QWidget) -> Iterator[types.ModuleType]:
     """The module ``Sammed``, imported as in Slicer.
 
@@ -325,7 +340,7 @@ def stand_ins(answers: dict[str, bool], window: QtWidgets.QWidget) -> Iterator[t
         return next((yes for part, yes in answers.items() if part in title and part != "asked"), False)
 
     with (
-        mock.patch.dict(sys.modules, modules),
+        known_as(modules),
         mock.patch.object(slicer.util, "loadUI", uic.loadUi),
         mock.patch.object(slicer.util, "childWidgetVariables", children),
         mock.patch.object(slicer.util, "confirmOkCancelDisplay", confirm, create=True),

@@ -6,7 +6,6 @@ import importlib
 import sys
 import types
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from SammedLib.segments import EditorLogic
 
 from napari_sammed.backend.local import LocalBackend
 from tests.plugin.ambiguous import Ambiguous
-from tests.slicer.pythonqt import ROOT, AsPythonQt, stand_ins
+from tests.slicer.pythonqt import ROOT, AsPythonQt, known_as, stand_ins
 from tests.slicer.scenes import OBLIQUE, add_volume, blobs, matrix, segment_mask
 from tests.thresholder import Thresholder
 
@@ -182,7 +181,7 @@ def hands(scene, qtbot, monkeypatch):
     monkeypatch.setattr(slicer.app, "connect", lambda *_: None, raising=False)
     monkeypatch.setattr(slicer.util, "modulePath", lambda name: str(Path(ROOT / name / f"{name}.py")))
     volume = add_volume(blobs(), matrix(OBLIQUE))
-    with stand_ins({}, QtWidgets.QMainWindow()), mock.patch.dict(sys.modules, {"SegmentEditorEffects": effects}):
+    with stand_ins({}, QtWidgets.QMainWindow()), known_as({"SegmentEditorEffects": effects}):
         sys.modules.pop("SegmentEditorSammedLib.SegmentEditorEffect", None)
         module = importlib.import_module("SegmentEditorSammedLib.SegmentEditorEffect")
         made = Hands(module, volume)
