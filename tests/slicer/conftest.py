@@ -6,6 +6,7 @@ fixture puts `slicer.mrmlScene` and the few names that `slicer.util` wants in pl
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -43,3 +44,28 @@ def scene(application):
     application.scene.Clear(False)
     yield application.scene
     application.scene.Clear(False)
+
+
+@pytest.fixture(scope="package")
+def views(application):
+    """An axial view and one in 3D, without any window system: a virtual screen ends before the process does."""
+    from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition
+
+    from tests.slicer.scenes import SIDE
+
+    display = os.environ.pop("DISPLAY", None)
+    application.view_manager.register_factory(DirectViewFactory(do_render_offscreen=True))
+    found = [
+        application.view_manager.create_view(layout)
+        for layout in (ViewLayoutDefinition.axial_view(), ViewLayoutDefinition.threed_view())
+    ]
+    for view in found:
+        view.update_size(SIDE, SIDE)
+        view.render_window().SetSize(SIDE, SIDE)
+        view.set_render_blocked(True)  # they draw when a picture is taken, not at every change of the scene
+    yield found
+    for view in found:
+        application.view_manager.remove_view(view.get_singleton_tag())
+        view.finalize()  # else its OpenGL context would stay the current one, for napari's canvas too
+    if display is not None:
+        os.environ["DISPLAY"] = display

@@ -21,6 +21,9 @@ SPACING = (0.8, 1.1, 3.0)
 SHAPE = (9, 12, 15)
 """(k, j, i)."""
 
+SIDE = 400
+"""Of a view, in pixels."""
+
 PROPER = [
     (order, flips)
     for order, flips in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))

@@ -14,7 +14,7 @@ from SammedLib.placing import Placing, interaction, view_of
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import Point
 from tests.slicer.scenes import add_volume, matrix
-from tests.slicer.test_views import TILTED, click, phantom, pixel_of, views  # noqa: F401 (a fixture)
+from tests.slicer.test_views import TILTED, phantom, pixel_of
 
 
 class Placer:
@@ -41,7 +41,7 @@ class Placer:
 
 
 @pytest.fixture
-def volume(scene, views):  # noqa: F811
+def volume(scene, views):
     volume = add_volume(phantom()[0], matrix(TILTED))
     volume.CreateDefaultDisplayNodes()
     view = views[0]
@@ -69,7 +69,7 @@ def press(view, volume, index, event: str = "LeftButton") -> None:
         interactor.InvokeEvent(name)
 
 
-def test_points_one_after_another(placing, views, volume):  # noqa: F811
+def test_points_one_after_another(placing, views, volume):
     placing.take("positive")
     wanted = [(12, 30, 28), (12, 50, 56)]
     for index in wanted:
@@ -86,7 +86,7 @@ def test_points_one_after_another(placing, views, volume):  # noqa: F811
     assert interaction(slicer.mrmlScene).GetCurrentInteractionMode() != interaction(slicer.mrmlScene).Place
 
 
-def test_a_box_ends_with_its_second_corner(placing, views, volume):  # noqa: F811
+def test_a_box_ends_with_its_second_corner(placing, views, volume):
     placing.take("box")
     for index in ((12, 20, 20), (12, 44, 40)):
         press(views[0], volume, index)
@@ -96,7 +96,7 @@ def test_a_box_ends_with_its_second_corner(placing, views, volume):  # noqa: F81
 
 
 @pytest.mark.parametrize("tool", ["lasso", "stroke"])
-def test_a_curve_ends_with_the_right_button(placing, views, volume, tool):  # noqa: F811
+def test_a_curve_ends_with_the_right_button(placing, views, volume, tool):
     placing.take(tool)
     for index in ((12, 20, 20), (12, 44, 20), (12, 44, 40)):
         press(views[0], volume, index)
@@ -106,13 +106,13 @@ def test_a_curve_ends_with_the_right_button(placing, views, volume, tool):  # no
     assert placing.told[0][1] == tool
 
 
-def test_a_drawing_that_was_not_begun_is_nothing(placing, views, volume):  # noqa: F811
+def test_a_drawing_that_was_not_begun_is_nothing(placing, views, volume):
     placing.take("lasso")
     interaction(slicer.mrmlScene).SwitchToViewTransformMode()
     assert placing.told == [("put down",)]
 
 
-def test_points_are_shown_without_telling(placing, volume, views):  # noqa: F811
+def test_points_are_shown_without_telling(placing, volume, views):
     prompts = [Point((12.0, 30.0, 28.0)), Point((12.0, 20.0, 20.0), False), Box((1, 1, 1), (3, 3, 3))]
     placing.show(prompts, volume)
     placing.show(prompts[1:], volume)
@@ -125,7 +125,7 @@ def test_points_are_shown_without_telling(placing, volume, views):  # noqa: F811
     assert placing.told == [("deleted", 0, True)]
 
 
-def test_which_view_something_was_placed_in(scene, volume, views):  # noqa: F811
+def test_which_view_something_was_placed_in(scene, volume, views):
     node = views[0].get_view_node()
     on = volumes.to_world(volume, [(12, 30, 28)])[0]
     assert view_of(scene, on) is node
@@ -136,7 +136,7 @@ def test_which_view_something_was_placed_in(scene, volume, views):  # noqa: F811
     assert view_of(scene, on) is node
 
 
-def test_gestures(volume, views):  # noqa: F811
+def test_gestures(volume, views):
     node = views[0].get_view_node()
     corners = [volumes.to_world(volume, [index])[0] for index in ((12, 30.2, 28.4), (12, 19.6, 40.0))]
     assert gestures.rectangle(volume, node, *corners) == Box((12, 20, 28), (13, 31, 41))

@@ -18,9 +18,8 @@ import vtk
 from SammedLib import volumes
 from vtk.util import numpy_support
 
-from tests.slicer.scenes import Face, add_volume, matrix, segment_mask
+from tests.slicer.scenes import SIDE, Face, add_volume, matrix, segment_mask
 
-SIDE = 400
 TILTED = np.array([[0.96, -0.28, 0.0], [0.2688, 0.9216, -0.28], [0.0784, 0.2688, 0.96]])
 """IJK directions some 16 degrees off those of the patient."""
 
@@ -34,29 +33,6 @@ def phantom() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ball &= ~organ
     grey[organ], grey[ball] = 220, 320
     return grey, organ, ball
-
-
-@pytest.fixture(scope="module")
-def views(application):
-    """An axial view and one in 3D, without any window system: a virtual screen ends before the process does."""
-    from trame_slicer.views import DirectViewFactory, ViewLayoutDefinition
-
-    display = os.environ.pop("DISPLAY", None)
-    application.view_manager.register_factory(DirectViewFactory(do_render_offscreen=True))
-    found = [
-        application.view_manager.create_view(layout)
-        for layout in (ViewLayoutDefinition.axial_view(), ViewLayoutDefinition.threed_view())
-    ]
-    for view in found:
-        view.update_size(SIDE, SIDE)
-        view.render_window().SetSize(SIDE, SIDE)
-        view.set_render_blocked(True)  # they draw when a picture is taken, not at every change of the scene
-    yield found
-    for view in found:
-        application.view_manager.remove_view(view.get_singleton_tag())
-        view.finalize()  # else its OpenGL context would stay the current one, for napari's canvas too
-    if display is not None:
-        os.environ["DISPLAY"] = display
 
 
 def picture(view, name: str) -> np.ndarray:
