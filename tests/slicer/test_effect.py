@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install 'napari-sammed[slicer]'")
-pytest.importorskip("PyQt6")
+pytest.importorskip("PyQt6", reason="no Qt for the panel: pip install 'napari-sammed[napari]'")
 
 import slicer
 import vtk
