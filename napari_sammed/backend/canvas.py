@@ -20,7 +20,6 @@ class Canvas:
     def __init__(self, box: Box) -> None:
         self.box = box
         self._sums = np.zeros(box.shape, np.float32)
-        self._weights = np.zeros(box.shape, np.float32)
 
     def add(self, logits: np.ndarray, place: Box) -> None:
         """The answer of a window that fills `place`; what lies outside of the canvas is dropped."""
@@ -28,16 +27,9 @@ class Canvas:
         if common is None:
             return
         here, there = (common.shift([-low for low in box.low]).slices for box in (self.box, place))
-        weights = importance(place.shape)[there]
-        self._sums[here] += logits[there] * weights
-        self._weights[here] += weights
+        self._sums[here] += logits[there] * importance(place.shape)[there]
 
     @property
     def mask(self) -> np.ndarray:
-        """Where the blended logits are positive; nothing where no window has looked."""
+        """Where the mean is positive, for which the sums need not be divided; nothing where no window has looked."""
         return self._sums > 0
-
-    @property
-    def logits(self) -> np.ndarray:
-        """The blended logits, float32 of shape ``box.shape``; 0 where no window has looked."""
-        return np.divide(self._sums, self._weights, out=np.zeros_like(self._sums), where=self._weights > 0)

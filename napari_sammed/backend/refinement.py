@@ -179,7 +179,9 @@ def _boxes(grid: Grid, region: Box, axis: int | None) -> Iterator[Box]:
 
 def _part(model: PromptableModel, grid: Grid, box: Box, coarse: MaskPrompt | None, prompts: Prompts) -> _Part:
     """The windows around what is known of the object in a part of the image; none where nothing is."""
-    known = cut(coarse, box)
+    sliced = grid.ndim == 3 and 3 not in model.card.dimensions
+    slab = slice_of(grid, box.thin_axes[0], box.low[box.thin_axes[0]]) if sliced else grid.box
+    known, prompts = cut(coarse, box), _flat(prompts, slab) if sliced else prompts
     extents = [extent_of(item) for item in in_region(prompts, box) if getattr(item, "positive", True)]
     extents += [] if known is None else [known.extent]
     if not extents:
@@ -187,9 +189,6 @@ def _part(model: PromptableModel, grid: Grid, box: Box, coarse: MaskPrompt | Non
     target = extents[0]
     for extent in extents[1:]:
         target = target.union(extent)
-    sliced = grid.ndim == 3 and 3 not in model.card.dimensions
-    slab = slice_of(grid, box.thin_axes[0], box.low[box.thin_axes[0]]) if sliced else grid.box
-    prompts = _flat(prompts, slab) if sliced else prompts
     boxes_only = isinstance(model, BoxModel) and not {"point", "mask"} & model.card.prompts
     if boxes_only and not _contradicted(coarse, in_region(prompts, box)):
         whole = tuple(given for given in prompts.of(Box) if given.intersect(box) == given)
