@@ -1,4 +1,4 @@
-"""What the plugin says about what happened, in one sentence."""
+"""What the windows, of napari and of 3D Slicer, say about what happened, in one sentence."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from napari_sammed.plugin import messages
+from napari_sammed import messages
 from napari_sammed.plugin.images import spatial_shape
 from napari_sammed.plugin.label_view import like
 from napari_sammed.plugin.views.classes import ClassRow, ClassSection

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from napari_sammed import messages
 from napari_sammed.backend.base import Backend
 from napari_sammed.errors import InputError
 from napari_sammed.intensity import Window
-from napari_sammed.plugin import images, messages
+from napari_sammed.plugin import images
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.images import check, spatial_shape

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_sammed import messages
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import registry
@@ -15,7 +16,6 @@ from napari_sammed.models import weights as store
 from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import by_hand
-from napari_sammed.plugin import messages
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.views import weights as dialogs
 from napari_sammed.plugin.views.choosers import AUTO, Choice, ModelChooser, Weights

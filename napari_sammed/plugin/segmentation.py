@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QTimer
 
+from napari_sammed import messages
 from napari_sammed.backend.base import Backend, ClassMap, Prediction
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models import registry
 from napari_sammed.models.registry import default_for
-from napari_sammed.plugin import messages
 from napari_sammed.plugin.ahead import Ahead, EncodeAhead
 from napari_sammed.plugin.arranging import arrange
 from napari_sammed.plugin.classes import ClassView

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtpy.QtCore import QTimer
 
-from napari_sammed.plugin import messages
+from napari_sammed import messages
 from napari_sammed.plugin.gui_thread import GuiThread
 
 if TYPE_CHECKING:

@@ -121,9 +121,9 @@ class Presenter(Listener):
 
     def models(self) -> list[Offer]:
         """Automatic choice, and the models that take prompts, with what is to be known of them on this machine now."""
+        from napari_sammed import messages
         from napari_sammed.errors import InputError
         from napari_sammed.models import registry
-        from napari_sammed.plugin import messages
 
         tooltip = tr("Boxes go to LiteMedSAM, clicks in volumes to the random walker; a segment stays with its model.")
         offers = [Offer(AUTO, tr("Auto"), tooltip)]
@@ -300,7 +300,7 @@ class Presenter(Listener):
         self._view.show_progress(what, share)
 
     def answered(self, prediction: Prediction) -> None:
-        from napari_sammed.plugin import messages
+        from napari_sammed import messages
 
         session, state = self.logic.session, self.logic.state
         if session is None or state is None:
@@ -372,9 +372,9 @@ class Presenter(Listener):
         return name if known else None
 
     def _fetch(self, model: str, then: Callable[[], None]) -> None:
+        from napari_sammed import messages
         from napari_sammed.models import registry, weights
         from napari_sammed.models.sources import by_hand, how_to_get
-        from napari_sammed.plugin import messages
 
         card = registry.card(model)
         if by_hand(card):
@@ -431,7 +431,7 @@ class Presenter(Listener):
 
     def _say_state(self) -> None:
         """The current segment and its size; after an action that no answer follows."""
-        from napari_sammed.plugin import messages
+        from napari_sammed import messages
 
         session, state = self.logic.session, self.logic.state
         if session is None:
@@ -467,6 +467,6 @@ def _sentence(error: BaseException) -> str:
     """What to say about an error; empty for work that was called off."""
     if isinstance(error, ModuleNotFoundError):
         return tr("The package {name} is not installed: press Install first.").format(name=error.name)
-    from napari_sammed.plugin import messages
+    from napari_sammed import messages
 
     return messages.failure(error) or ""
