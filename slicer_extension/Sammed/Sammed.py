@@ -14,7 +14,8 @@ import slicer
 import vtk
 from SammedLib import diagnosis, volumes
 from SammedLib.installing import Installer, InstallError
-from SammedLib.presenter import CUSTOM, DEVICES, Offer, Presenter, segmentation_of
+from SammedLib.offers import CUSTOM, DEVICES, Offer
+from SammedLib.presenter import Presenter, segmentation_of
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate

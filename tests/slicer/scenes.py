@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import slicer
 import vtk
-from SammedLib.delivery import Mailbox
-from SammedLib.logic import Listener, SammedLogic
+from SammedLib.delivery import Listener, Mailbox
+from SammedLib.logic import SammedLogic
 
 from napari_sammed.backend.local import LocalBackend
 from tests.thresholder import Thresholder

@@ -1,10 +1,13 @@
-"""Getting results from any thread to the main one, without Qt."""
+"""Getting results from any thread to the main one, without Qt, and what a face hears of them."""
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.base import Prediction
 
 
 class Mailbox:
@@ -43,3 +46,19 @@ class Mailbox:
             patience = 0.0
             count += 1
             function(*arguments)
+
+
+class Listener:
+    """What a face hears, always on the main thread; override what it shows."""
+
+    def progressed(self, what: str, share: float) -> None:
+        """Something long goes on: what, and how much of it is done, 0..1."""
+
+    def answered(self, prediction: Prediction) -> None:
+        """An answer has been written to its segment."""
+
+    def failed(self, error: BaseException) -> None:
+        """Something went wrong beside the main thread. `InputError` has a text for the user; others are defects."""
+
+    def changed(self) -> None:
+        """Segments, prompts, what is open or whether something is on its way may have changed."""

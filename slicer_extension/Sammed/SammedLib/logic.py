@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import slicer
 
 from . import markups, volumes
+from .delivery import Listener
 from .journal_nodes import JournalNode
 from .scene_session import SceneSession
 from .segments import EditorLogic, SegmentWriter, Target
@@ -42,22 +43,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """As a model's name: let the session choose by volume and prompt."""
-
-
-class Listener:
-    """What a face hears, always on the main thread; override what it shows."""
-
-    def progressed(self, what: str, share: float) -> None:
-        """Something long goes on: what, and how much of it is done, 0..1."""
-
-    def answered(self, prediction: Prediction) -> None:
-        """An answer has been written to its segment."""
-
-    def failed(self, error: BaseException) -> None:
-        """Something went wrong beside the main thread. `InputError` has a text for the user; others are defects."""
-
-    def changed(self) -> None:
-        """Segments, prompts, what is open or whether something is on its way may have changed."""
 
 
 @dataclass

@@ -8,52 +8,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import slicer
 
 from . import markups, volumes
-from .delivery import Mailbox
-from .logic import AUTO, Listener, SammedLogic, local_backend
+from .delivery import Listener, Mailbox
+from .logic import AUTO, SammedLogic, local_backend
+from .offers import Offer, automatic, of_models, of_windows, window_of
 from .placing import Placing, placed_before, view_of
 from .texts import tr
 
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Backend, Prediction
-    from napari_sammed.intensity import Window
-    from napari_sammed.models.base import ModelCard
     from napari_sammed.prompts import Point, Prompt
-
-DISPLAYED = "displayed"
-CUSTOM = "custom"
-DEVICES = {
-    "auto": "Automatic",
-    "cuda": "NVIDIA or AMD GPU",
-    "mps": "Apple GPU",
-    "cpu": "Processor",
-}
-
-
-@dataclass(frozen=True)
-class Offer:
-    """An entry of a list of models or windows.
-
-    Parameters
-    ----------
-    key, label : str
-    tooltip : str
-    note : str
-        Shown below the list while this is chosen; may hold a link.
-    fetch : str
-        Text of a button that fetches its weights; empty if there is nothing to fetch.
-    """
-
-    key: str
-    label: str
-    tooltip: str = ""
-    note: str = ""
-    fetch: str = ""
 
 
 class View(Protocol):
@@ -120,45 +88,18 @@ class Presenter(Listener):
     # ---- what is offered -----------------------------------------------------------------------------------------
 
     def models(self) -> list[Offer]:
-        """Automatic choice, and the models that take prompts, with what is to be known of them on this machine now."""
-        from napari_sammed import messages
+        """See `offers.of_models`; what stands in the way is said."""
         from napari_sammed.errors import InputError
-        from napari_sammed.models import registry
 
-        tooltip = tr("Boxes go to LiteMedSAM, clicks in volumes to the random walker; a segment stays with its model.")
-        offers = [Offer(AUTO, tr("Auto"), tooltip)]
         try:
-            rows = registry.rows()
+            return of_models(self._fetching)
         except InputError as error:  # the folder of weights that the user names is not there
             self._view.say(_sentence(error))
-            return offers
-        for row in rows:
-            if not row.prompts:
-                continue
-            card = registry.card(row.name)
-            offers.append(
-                Offer(
-                    row.name,
-                    f"{row.title} ({row.dimensions})",
-                    messages.model_tooltip(row),
-                    messages.model_note(card, row),
-                    self._fetch_label(card, row.size) if row.status == "absent" else "",
-                )
-            )
-        return offers
+            return [automatic()]
 
     def windows(self) -> list[Offer]:
-        """Mappings of grey values."""
-        from napari_sammed.intensity import Window
-
-        automatic = tr("As the image needs: soft tissue for CT, percentiles for other scans")
-        shown = tr("Window and level of the volume's display, at the moment of each prompt")
-        return [
-            Offer("auto", tr("Auto"), automatic),
-            *(Offer(key, label) for key, label in Window.presets().items()),
-            Offer(DISPLAYED, tr("As displayed"), shown),
-            Offer(CUSTOM, tr("Custom level and width"), tr("A window of your own, in the volume's grey values")),
-        ]
+        """See `offers.of_windows`."""
+        return of_windows()
 
     # ---- what is chosen ------------------------------------------------------------------------------------------
 
@@ -352,7 +293,7 @@ class Presenter(Listener):
         """Put a question, after the user has agreed to fetch what its model needs."""
 
         def ask() -> None:
-            self.logic.window = self._chosen_window()
+            self.logic.window = window_of(self._window, self._custom, self.logic)
             missing = self._missing(prompt)
             if missing is None:
                 question()
@@ -404,30 +345,6 @@ class Presenter(Listener):
     def _drop_unasked(self) -> None:
         """Take away points that were placed for a question that is not asked now."""
         self.changed()
-
-    def _fetch_label(self, card: ModelCard, size: int) -> str:
-        from napari_sammed.models.sources import by_hand
-
-        if card.name in self._fetching:
-            return tr("Stop fetching")
-        if by_hand(card):
-            return ""
-        return tr("Fetch {size} MB…").format(size=round(size / 1e6)) if size else tr("Fetch…")
-
-    def _chosen_window(self) -> Window | None:
-        from napari_sammed.intensity import Window
-
-        if self._window == "auto":
-            session = self.logic.session
-            return None if session is None else Window.auto(session.session.image)
-        if self._window == CUSTOM:
-            return Window.custom(*self._custom)
-        if self._window != DISPLAYED:
-            return Window.preset(self._window)
-        display = None if self.logic.volume is None else self.logic.volume.GetDisplayNode()
-        if display is None or not hasattr(display, "GetWindowLevelMin"):
-            return None
-        return Window.displayed(display.GetWindowLevelMin(), display.GetWindowLevelMax())
 
     def _say_state(self) -> None:
         """The current segment and its size; after an action that no answer follows."""
