@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QScrollArea
 
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.views.choosers import Choice, Chooser, ModelChooser, WindowChooser
@@ -174,3 +174,25 @@ def test_saving_asks_for_a_file(shown, qtbot, monkeypatch):
     assert not panel.actions_["propagate"].isEnabled(), "flat images have no slices"
     panel.set_usable(True, stack=True)
     assert panel.actions_["propagate"].isEnabled()
+
+
+def test_a_section_closes_down_to_its_heading_and_opens_again(shown, qtbot):
+    panel = shown(Panel())
+    said = heard(panel.section_toggled)
+    section = panel.sections["refine"]
+    tall = section.sizeHint().height()
+    assert section.is_open and panel.closer.isVisible()
+    qtbot.mouseClick(section.opener, LEFT)
+    assert not panel.closer.isVisible() and section.opener.isVisible() and section.sizeHint().height() < tall
+    panel.set_open({"refine": True, "image": False, "of another version": True})
+    assert panel.closer.isVisible() and not panel.image_section.isVisible() and panel.modes.isVisible()
+    assert said == [("refine", False), ("image", False), ("refine", True)]
+
+
+def test_the_panel_fits_into_a_low_window_without_scrolling(shown, qtbot):
+    panel = shown(Panel())
+    panel.slices.set_limits(10)
+    panel.resize(panel.minimumSizeHint().width(), 780)  # what a window of 900 pixels leaves it
+    qtbot.wait(20)
+    area = panel.findChild(QScrollArea)
+    assert area.verticalScrollBar().maximum() == 0

@@ -13,12 +13,12 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_sammed.plugin.views.choosers import ModelChooser
 from napari_sammed.plugin.views.icons import swatch
+from napari_sammed.plugin.views.section import Section
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ClassRow:
     taken: bool
 
 
-class ClassSection(QWidget):
-    """Opened by a button: which model, "Segment everything", and the classes it found as a legend.
+class ClassSection(Section):
+    """Closed at first: which model, "Segment everything", and the classes it found as a legend.
 
     Signals
     -------
@@ -40,20 +40,14 @@ class ClassSection(QWidget):
         The user wants the whole image segmented with `model`.
     taken : str
         Name of the class that the user wants as an object.
-    grown
-        There is more to see than before.
     """
 
     wanted = Signal()
-    grown = Signal()
     taken = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.opener = QPushButton("Segment everything ▸", self)
-        self.opener.setCheckable(True)
-        self.opener.setToolTip("Label all organs that a model knows, without any prompt")
-        self.inner = QWidget(self)
+        tooltip = "Label all organs that a model knows, without any prompt"
+        super().__init__("Segment everything", tooltip, opened=False, parent=parent)
         self.model = ModelChooser(self.inner)
         self.start_button = QPushButton("Segment the whole image", self.inner)
         self.start_button.setToolTip("Goes on in the background; prompts are answered meanwhile")
@@ -62,22 +56,13 @@ class ClassSection(QWidget):
         self.take_button.setToolTip("Make the selected class an object that clicks, boxes and the brush can correct")
         below = QHBoxLayout()
         below.addWidget(self.take_button)
-        inner = QVBoxLayout(self.inner)
-        inner.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.model, self.start_button, self.table):
-            inner.addWidget(widget)
-        inner.addLayout(below)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.opener)
-        layout.addWidget(self.inner)
-        self.opener.toggled.connect(self._on_opened)
+        self.add(self.model, self.start_button, self.table)
+        self.body.addLayout(below)
         self.start_button.clicked.connect(lambda: self.wanted.emit())
         self.take_button.clicked.connect(self._on_take)
         self.table.itemDoubleClicked.connect(lambda _: self._on_take())
         self.table.itemSelectionChanged.connect(self._on_selected)
         self._rows: tuple[ClassRow, ...] = ()
-        self._on_opened(False)
         self.set_classes(())
 
     def set_classes(self, rows: Sequence[ClassRow]) -> None:
@@ -112,11 +97,6 @@ class ClassSection(QWidget):
         """The lowest widget of the section that is there."""
         shown = (self.take_button, self.start_button, self.opener)
         return next(widget for widget in shown if widget.isVisible() or widget is self.opener)
-
-    def _on_opened(self, opened: bool) -> None:
-        self.opener.setText("Segment everything ▾" if opened else "Segment everything ▸")
-        self.inner.setVisible(opened)
-        self.grown.emit()
 
     def _on_selected(self) -> None:
         row = next((row for row in self._rows if row.name == self.selected), None)

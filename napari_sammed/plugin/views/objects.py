@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
     QFileDialog,
-    QGridLayout,
+    QHBoxLayout,
     QHeaderView,
     QMenu,
     QPushButton,
@@ -81,19 +81,19 @@ class ObjectList(QWidget):
         self._set_up_table()
         self.actions_ = {name: self._action(name) for name in DEEDS}
         self.new_button, self.delete_button = QPushButton("New object"), QPushButton("Delete")
-        self.copy_button, self.more_button = QPushButton("Copy table"), QPushButton("More")
+        self.copy_button, self.more_button = QPushButton("Copy"), QPushButton("More")
         self.delete_button.setToolTip("Remove the selected objects; undo brings them back")
         self.copy_button.setToolTip("Put the table on the clipboard, for a spreadsheet")
         self.more_button.setToolTip(
             "Export, merge, duplicate, reorder, overlaps, columns; also a right click on the table"
         )
-        grid = QGridLayout()
-        for place, button in enumerate((self.new_button, self.delete_button, self.copy_button, self.more_button)):
-            grid.addWidget(button, *divmod(place, 2))
+        row = QHBoxLayout()
+        for button in (self.new_button, self.delete_button, self.copy_button, self.more_button):
+            row.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
-        layout.addLayout(grid)
+        layout.addLayout(row)
         self.new_button.clicked.connect(lambda: self.added.emit())
         self.delete_button.clicked.connect(self.actions_["delete"].trigger)
         self.copy_button.clicked.connect(self.actions_["copy"].trigger)
@@ -191,7 +191,7 @@ class ObjectList(QWidget):
                 header.setSectionResizeMode(number, QHeaderView.ResizeMode.Fixed)
                 header.resizeSection(number, _ICON_COLUMN)
         header.setSectionResizeMode(column_number("name"), QHeaderView.ResizeMode.Stretch)
-        table.setMinimumHeight(130)
+        table.setMinimumHeight(100)
         table.setMaximumHeight(260)
         table.setToolTip("Prompts go to the selected object; double click a name or class to change it")
         table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)

@@ -9,8 +9,7 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
-    QGridLayout,
-    QLabel,
+    QHBoxLayout,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -24,6 +23,7 @@ from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
 from napari_sammed.plugin.views.readings import ReadingBar
+from napari_sammed.plugin.views.section import Section
 from napari_sammed.plugin.views.status import StatusView
 
 ACTIONS = {
@@ -33,6 +33,13 @@ ACTIONS = {
     "clear": ("Clear", "Remove the object's prompts and mask; undo brings them back"),
     "save": ("Save…", "Write all objects as a label image on the image's own grid"),
 }
+SECTIONS = {
+    "image": ("Image", "Which image is segmented, with which model, and how its grey values are seen"),
+    "prompt": ("Prompt", "Mark the object: what a press on the canvas means"),
+    "objects": ("Objects", "What has been segmented: one row an object; save them below"),
+    "refine": ("Refine", "Carry the object through the volume, or look closer at a part of it"),
+}
+"""Parts of the panel from the top, each of which can be closed -> heading, tooltip."""
 FILE_TYPES = (
     "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;DICOM segmentation, for images from DICOM (*.dcm)"
     ";;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
@@ -48,10 +55,13 @@ class Panel(QWidget):
         A key of `ACTIONS` other than "save".
     save_wanted : Path
         File that the user picked.
+    section_toggled : str, bool
+        Key of a section in `sections` that was opened or closed.
     """
 
     wanted = Signal(str)
     save_wanted = Signal(Path)
+    section_toggled = Signal(str, bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -65,27 +75,21 @@ class Panel(QWidget):
         self.status = StatusView(self)
         self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
         self.suggested_file = Path("objects.nii.gz")
-        grid = QGridLayout()
-        for position, (name, button) in enumerate(self.actions_.items()):
+        for name, button in self.actions_.items():
             button.setToolTip(ACTIONS[name][1])
             button.setObjectName(f"action-{name}")
             button.clicked.connect(lambda _, name=name: self._on_action(name))
-            row, column = divmod(position, 2)
-            grid.addWidget(button, row, column, 1, 2 if name == "save" else 1)
+        self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
+        self.sections["image"].add(self.image_section)
+        self.sections["prompt"].add(self.modes, self.slices, self._row("undo", "redo", "clear"))
+        self.sections["objects"].add(self.objects, self.readings, self._row("save"))
+        self.sections["refine"].add(self._row("propagate"), self.closer)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
         layout.setSpacing(6)
-        for title, widgets in (
-            ("Image", (self.image_section,)),
-            ("Prompt", (self.modes, self.slices)),
-            ("Objects", (self.objects, self.readings)),
-            ("Refine", (self.closer,)),
-        ):
-            layout.addWidget(_heading(title))
-            for widget in widgets:
-                layout.addWidget(widget)
-        layout.addLayout(grid)
-        layout.addWidget(self.classes)
+        for key, section in self.sections.items():
+            layout.addWidget(section)
+            section.toggled.connect(lambda opened, key=key: self.section_toggled.emit(key, opened))
         layout.addStretch(1)
         self._arrange(controls)
         self.slices.set_limits(None)
@@ -96,6 +100,11 @@ class Panel(QWidget):
         for widget in (self.modes, self.slices, self.objects, self.closer, self.classes.inner, *self.actions_.values()):
             widget.setEnabled(usable)
         self.actions_["propagate"].setEnabled(usable and stack)
+
+    def set_open(self, opened: Mapping[str, bool]) -> None:
+        """Open and close sections (key -> whether it is to be open)."""
+        for key, section in self.sections.items():
+            section.set_open(opened.get(key, section.is_open))
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
         """Name shortcuts (action or mode -> key) in the tooltips."""
@@ -115,11 +124,13 @@ class Panel(QWidget):
         area.setFrameShape(QScrollArea.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(controls)
+        self._grown: Section | None = None
         scroll = QTimer(self)  # until the opened part has its place
         scroll.setSingleShot(True)
         scroll.setInterval(50)
-        scroll.timeout.connect(lambda: area.ensureWidgetVisible(self.classes.end))
-        self.classes.grown.connect(scroll.start)
+        scroll.timeout.connect(lambda: area.ensureWidgetVisible(self._grown.end))
+        for section in self.sections.values():
+            section.grown.connect(lambda section=section: (setattr(self, "_grown", section), scroll.start()))
         area.setMinimumWidth(controls.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -130,6 +141,14 @@ class Panel(QWidget):
         # Else napari pushes the panel up, and the controls scroll while there is room below.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
+    def _row(self, *names: str) -> QWidget:
+        row = QWidget(self)
+        layout = QHBoxLayout(row)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for name in names:
+            layout.addWidget(self.actions_[name])
+        return row
+
     def _on_action(self, name: str) -> None:
         if name != "save":
             self.wanted.emit(name)
@@ -137,12 +156,6 @@ class Panel(QWidget):
         chosen, _ = QFileDialog.getSaveFileName(self, "Save all objects", str(self.suggested_file), FILE_TYPES)
         if chosen:
             self.save_wanted.emit(Path(chosen))
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setStyleSheet("font-weight: bold;")
-    return label
 
 
 def _line() -> QFrame:
