@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,16 @@ from qtpy.QtCore import QTimer
 
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.intensity import Window
+from napari_sammed.models import registry
+from napari_sammed.models.registry import default_for
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
+from napari_sammed.plugin.layers import Mode
+from napari_sammed.plugin.opening import get_ready
+from napari_sammed.plugin.views.choosers import AUTO
+from napari_sammed.prompts import Point, Prompt
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Image
-
-    from napari_sammed.plugin.views.status import StatusView
+    from napari_sammed.plugin.desk import Desk
     from napari_sammed.session import Session
 
 _REST = 300  # ms that the user stays on a slice before it is worth encoding
@@ -44,26 +46,22 @@ class EncodeAhead:
 
     Parameters
     ----------
-    viewer : napari viewer
-    image : Image
-    who : callable
-        Gives what to encode with now; None for nothing: no model that looks at slices, or none in use.
-    status : StatusView
+    desk : Desk
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, who: Callable[[], Ahead | None], status: StatusView) -> None:
-        self.viewer = viewer
-        self.image = image
-        self._who = who
-        self._status = status
+    def __init__(self, desk: Desk) -> None:
+        self.viewer = desk.viewer
+        self.image = desk.image
+        self._desk = desk
+        self._status = desk.panel.status
         self._left: list[int] = []
         self._running: list[Future[None]] = []
         self._since = 0.0
         self._here: int | None = None
-        self._timer = QTimer(status)
+        self._timer = QTimer(self._status)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._go_on)
-        viewer.dims.events.current_step.connect(self.start)
+        self.viewer.dims.events.current_step.connect(self.start)
 
     def start(self, event: Any = None) -> None:
         """Begin with the displayed slice, as soon as the user rests on it."""
@@ -74,6 +72,20 @@ class EncodeAhead:
             beside = [self._here + sign * step for step in range(1, _REACH + 1) for sign in (1, -1)]
             self._left = [self._here, *beside]
             self._timer.start(_REST)
+
+    def get_ready(self, session: Session, mode: Mode) -> None:
+        """Have the model loaded and the displayed slice encoded before the first prompt, if a network answers."""
+        grid = session.image.grid
+        model = self._model_for(session, mode)
+        if model not in registry.names() or (grid.ndim == 3 and 3 in session.backend.card(model).dimensions):
+            return
+        here = current_slice(self.image, self.viewer.dims)
+        region = grid.box
+        if here is not None:
+            axis = hidden_axis(self.viewer.dims, self.image.ndim)
+            region = slice_of(grid, axis, min(max(here, 0), grid.shape[axis] - 1))
+        window = self._desk.intake.window(session)
+        self._desk.background.run(lambda: get_ready(session, model, region, window))
 
     def close(self) -> None:
         """Encode nothing any more."""
@@ -107,6 +119,22 @@ class EncodeAhead:
             self._since = time.perf_counter()
             region = slice_of(grid, axis, index)
             self._running = who.session.backend.prefetch(who.session.image_id, who.model, [region], who.window)
+
+    def _who(self) -> Ahead | None:
+        """The model that looks at slices, while the user is prompting with it."""
+        session, mode = self._desk.session, self._desk.writer.mode
+        if session is None or self._desk.closed or mode is Mode.NAVIGATE:
+            return None
+        model = self._model_for(session, mode)
+        if 3 in session.backend.card(model).dimensions:
+            return None
+        return Ahead(session, model, self._desk.intake.window(session))
+
+    def _model_for(self, session: Session, mode: Mode) -> str:
+        """The model that will probably be asked next."""
+        chosen = self._desk.panel.image_section.model.key or AUTO
+        usual: Prompt = session.image.grid.box if mode is Mode.BOX else Point((0,) * self.image.ndim)
+        return default_for(self.image.ndim, usual) if chosen == AUTO else chosen
 
     def _drop(self) -> None:
         """Take back what has not begun."""

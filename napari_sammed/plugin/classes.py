@@ -10,13 +10,13 @@ import pandas as pd
 from napari_sammed import messages
 from napari_sammed.plugin.images import spatial_shape
 from napari_sammed.plugin.label_view import like
-from napari_sammed.plugin.views.classes import ClassRow, ClassSection
+from napari_sammed.plugin.views.classes import ClassRow
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_sammed.backend.base import ClassMap
+    from napari_sammed.plugin.desk import Desk
     from napari_sammed.session import Session
 
 COLOURS = (
@@ -31,10 +31,7 @@ class ClassView:
 
     Parameters
     ----------
-    viewer : napari viewer
-    image : Image
-        Never written to.
-    section : ClassSection
+    desk : Desk
 
     Attributes
     ----------
@@ -44,15 +41,33 @@ class ClassView:
         It stays with the user.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, section: ClassSection) -> None:
-        self.viewer = viewer
-        self.image = image
+    def __init__(self, desk: Desk) -> None:
+        self.viewer = desk.viewer
+        self.image = desk.image
         self.found: ClassMap | None = None
         self.layer: Labels | None = None
-        self._section = section
+        self._desk = desk
+        self._section = desk.panel.classes
         self._sizes: dict[str, int] = {}
         self._taken: frozenset[str] | None = None
-        section.set_classes(())
+        self._section.set_classes(())
+
+    def ask(self, session: Session) -> None:
+        """Have the chosen model label the whole image."""
+        found = session.automatic(self._section.model.key, progress=self._desk.answers.progress)
+        self._desk.answers.expect(found, lambda classes: self._on_found(classes, session))
+
+    def take(self, session: Session, name: str) -> None:
+        """Make one of the classes that were found an object.
+
+        Raises
+        ------
+        InputError
+            If nothing of it was found.
+        """
+        if self.found is not None:
+            session.take_over(self.found, name)
+            self._desk.say(f"{name[:1].upper()}{name[1:]} is an object now: correct it with clicks.")
 
     def show(self, found: ClassMap, session: Session) -> None:
         """Show what was found in a layer of its own, below all others but the image."""
@@ -98,6 +113,10 @@ class ClassView:
     def close(self) -> None:
         """Leave the layer to the user."""
         self._section.set_classes(())
+
+    def _on_found(self, found: ClassMap, session: Session) -> None:
+        self.show(found, session)
+        self._desk.say(messages.classified(found, session.backend.card(found.model).title), " ".join(found.notes))
 
 
 def _taken(session: Session) -> frozenset[str]:

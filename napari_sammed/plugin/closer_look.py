@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.coordinates import current_slice, displayed_axes, hidden_axis
 from napari_sammed.plugin.frame import Frame
-from napari_sammed.plugin.gui_thread import GuiThread
 from napari_sammed.plugin.views.closer import AROUND, VIEW
 from napari_sammed.session import Session
 
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image, Labels
 
-    from napari_sammed.plugin.layers import LayerWriter
-    from napari_sammed.plugin.prompt_intake import PromptIntake
-    from napari_sammed.plugin.views.panel import Panel
+    from napari_sammed.plugin.desk import Desk
 
 _DRAW = "Draw a rectangle around the part to look at closer; Escape leaves this."
 _NOT_IN_3D = (
@@ -38,44 +35,20 @@ class CloserLook:
 
     Parameters
     ----------
-    writer : LayerWriter
-    panel : Panel
-    gui : GuiThread
-    intake : PromptIntake
-        Knows the settings of the panel.
-    ask : callable
-        Asks the session about the current object, in a part (None for around the object) and with the axis across the
-        slices (None for the one of its prompts); gives the answer to come.
-    attempt : callable
-        Does something with the session and shows why it was refused.
-    keys : mapping of str to callable
-        Key bindings while the user draws.
+    desk : Desk
     """
 
-    def __init__(
-        self,
-        writer: LayerWriter,
-        panel: Panel,
-        gui: GuiThread,
-        intake: PromptIntake,
-        ask: Callable[[Session, Box | None, int | None], Future[Prediction]],
-        attempt: Callable[[Callable[[Session], Any]], None],
-        keys: Mapping[str, Callable[[Any], None]],
-    ) -> None:
-        self._writer = writer
-        self._panel = panel
-        self._gui = gui
-        self._intake = intake
-        self._ask = ask
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._latest: Future[Prediction] | None = None
         self.frame = Frame(
-            writer.viewer,
-            writer.image,
-            panel,
-            gui.post,
-            on_drawn=lambda box: attempt(lambda session: self._look(session, box)),
+            desk.viewer,
+            desk.image,
+            desk.panel,
+            desk.gui.post,
+            on_drawn=lambda box: desk.attempt(lambda session: self._look(session, box)),
             on_drawing=self._on_drawing,
-            keys=keys,
+            keys=desk.keys,
         )
 
     def start(self, session: Session) -> None:
@@ -91,15 +64,15 @@ class CloserLook:
             return
         if session.current is None:
             raise InputError("There is no object yet to look closer at: mark one with a click or a box first.")
-        which = self._panel.closer.part.key
-        if which != AROUND and self._writer.viewer.dims.ndisplay == 3:
+        which = self._desk.panel.closer.part.key
+        if which != AROUND and self._desk.viewer.dims.ndisplay == 3:
             raise InputError(_NOT_IN_3D)
-        self._intake.use_settings(session)
+        self._desk.intake.use_settings(session)
         session.around()  # refuses before anything is drawn
         if which == AROUND:
             self._look(session, None)
         elif which == VIEW:
-            self._look(session, part_in_view(self._writer.image, self._writer.labels, self._writer.viewer.dims))
+            self._look(session, part_in_view(self._desk.image, self._desk.writer.labels, self._desk.viewer.dims))
         else:
             self.frame.draw()
 
@@ -108,23 +81,25 @@ class CloserLook:
         self.frame.close()
 
     def _look(self, session: Session, part: Box | None) -> None:
-        self._intake.use_settings(session)
+        self._desk.intake.use_settings(session)
         axis = None
         if part is not None:
-            axis = hidden_axis(self._writer.viewer.dims, self._writer.image.ndim)
+            axis = hidden_axis(self._desk.viewer.dims, self._desk.image.ndim)
             if axis is not None and 3 in session.backend.card(session.model_for(part)).dimensions:
                 part = through(part, axis, session.around())
-        self._latest = answer = self._ask(session, part, axis)
+        before = session.objects[session.current].score
+        self._latest = answer = session.refine(part, axis=axis, progress=self._desk.answers.progress)
+        self._desk.expect(answer, messages.looked_closer, before)
         self.frame.show(session.history.done[-1].region)
-        answer.add_done_callback(lambda done: self._gui.post(self._on_done, done))
+        answer.add_done_callback(lambda done: self._desk.gui.post(self._on_done, done))
 
     def _on_done(self, answer: Future[Prediction]) -> None:
         if answer is self._latest:
             self.frame.fade()
 
     def _on_drawing(self, drawing: bool) -> None:
-        self._panel.closer.show_drawing(drawing)
-        self._panel.status.say(_DRAW if drawing else "")
+        self._desk.panel.closer.show_drawing(drawing)
+        self._desk.say(_DRAW if drawing else "")
 
 
 def part_in_view(image: Image, labels: Labels | None, dims: Dims) -> Box:
