@@ -8,37 +8,23 @@ The image layer is only ever read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import between, box_of, displayed_axes, hidden_axis, seen_index, to_world
-from napari_sammed.plugin.label_view import TRANSFORM, LabelView, like
-from napari_sammed.plugin.prompt_looks import (
-    BOX_COLOUR,
-    same_but_numbers,
-    style_next,
-    write_boxes,
-    write_numbers,
-    write_points,
-)
-from napari_sammed.plugin.prompt_rows import NEW, Difference, Rows, box_rows, click_rows, difference, numbers_from
-from napari_sammed.prompts import Point, Prompt, Prompts
+from napari_sammed.plugin.box_layer import BoxLayer
+from napari_sammed.plugin.click_layer import ClickLayer
+from napari_sammed.plugin.label_view import TRANSFORM, LabelView
+from napari_sammed.plugin.mode import Mode
+from napari_sammed.plugin.prompt_layer import PromptLayer
+from napari_sammed.prompts import Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
-
-class Mode(StrEnum):
-    """What a press on the canvas does."""
-
-    NAVIGATE = "navigate"
-    POSITIVE = "positive"
-    NEGATIVE = "negative"
-    BOX = "box"
+__all__ = ["LayerWriter", "Mode"]
 
 
 class LayerWriter:
@@ -76,16 +62,12 @@ class LayerWriter:
     ) -> None:
         self.viewer = viewer
         self.image = image
-        self.points: Points | None = None
-        self.boxes: Shapes | None = None
         self._view = LabelView(viewer, image, on_paint)
-        self._on_prompts = on_prompts
         self._on_mode = on_mode
         self._keys = keys
-        self._positive = True
-        self._shown = {"points": Rows(), "boxes": Rows()}
-        self._writing = False  # our own writing is no wish of the user
-        self._unfinished = False  # a shape is being drawn, or rows dragged
+        told = {"on_rows": on_prompts, "on_mode": self._report_mode}
+        self._boxes = BoxLayer(viewer, image, **told)
+        self._clicks = ClickLayer(viewer, image, **told)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._report_mode)
         for name in TRANSFORM:
@@ -93,32 +75,22 @@ class LayerWriter:
 
     # ---- prompts -------------------------------------------------------------------------------------------------
 
+    @property
+    def points(self) -> Points | None:
+        """The layer of clicks."""
+        return self._clicks.layer
+
+    @property
+    def boxes(self) -> Shapes | None:
+        """The layer of boxes."""
+        return self._boxes.layer
+
     def show_prompts(self, prompts: Prompts) -> None:
         """Make the prompt layers show an object's prompts; leaves layers alone that do so already."""
         if self._unfinished:
             return  # the end of the drawing reports a change, and everything is shown again then
-        self._writing = True
-        try:
-            if self.points is not None:
-                rows = self._placed(click_rows(prompts), self.points)
-                seen = self._seen_points()
-                if same_but_numbers(seen, rows):
-                    write_numbers(self.points, rows)
-                    self.points.selected_data = set()  # napari selects each new click
-                elif not self._shows("points", seen, rows):
-                    write_points(self.points, rows, self._positive)
-                self._shown["points"] = rows
-            if self.boxes is not None:
-                axis = hidden_axis(self.viewer.dims, self.image.ndim)
-                rows = self._placed(box_rows(prompts, axis), self.boxes)
-                seen = self._seen_boxes()
-                if same_but_numbers(seen, rows):
-                    write_numbers(self.boxes, rows)
-                elif not self._shows("boxes", seen, rows):
-                    write_boxes(self.boxes, rows)
-                self._shown["boxes"] = rows
-        finally:
-            self._writing = False
+        for kind in self._kinds:
+            kind.show(prompts)
 
     def changes(self, span: tuple[int, int] | None = None) -> tuple[list[Prompt], dict[int, Prompt | None]]:
         """What the user did to the prompts since they were shown.
@@ -137,16 +109,10 @@ class LayerWriter:
         """
         added: list[Prompt] = []
         altered: dict[int, Prompt | None] = {}
-        if self._unfinished:
-            return added, altered
-        if self.points is not None:
-            seen = self._seen_points()
-            found = difference(self._shown["points"], seen)
-            self._collect(found, seen, added, altered, self._point)
-        if self.boxes is not None:
-            seen = self._seen_boxes()
-            found = difference(self._shown["boxes"], seen)
-            self._collect(found, seen, added, altered, lambda rows, row: self._box(rows, row, span))
+        for kind in () if self._unfinished else self._kinds:
+            new, other = kind.changes(span)
+            added += new
+            altered.update(other)
         return added, altered
 
     # ---- labels --------------------------------------------------------------------------------------------------
@@ -197,28 +163,19 @@ class LayerWriter:
     def mode(self) -> Mode:
         """What a press on the canvas does now."""
         active = self.viewer.layers.selection.active
-        if active is not None and active is self.points and str(self.points.mode) == "add":
-            return Mode.POSITIVE if self._positive else Mode.NEGATIVE
-        if active is not None and active is self.boxes and str(self.boxes.mode) == "add_rectangle":
-            return Mode.BOX
-        return Mode.NAVIGATE
+        kinds = (kind for kind in self._kinds if kind.layer is not None and kind.layer is active)
+        return next((kind.mode for kind in kinds), Mode.NAVIGATE)
 
     def set_mode(self, mode: Mode) -> None:
         """Choose the tool; makes the layers that it needs."""
         if mode is Mode.NAVIGATE:
-            for layer in (self.points, self.boxes):
-                if layer is not None:
-                    layer.mode = "pan_zoom"
-        elif mode is Mode.BOX:
-            self._make_layers()
-            self.viewer.layers.selection.active = self.boxes
-            self.boxes.mode = "add_rectangle"
+            for kind in self._kinds:
+                kind.leave()
         else:
             self._make_layers()
-            self._positive = mode is Mode.POSITIVE
-            style_next(self.points, self._positive)
-            self.viewer.layers.selection.active = self.points
-            self.points.mode = "add"
+            kind = self._boxes if mode is Mode.BOX else self._clicks
+            self.viewer.layers.selection.active = kind.layer
+            kind.enter(mode)
         self._report_mode()
 
     def close(self, *, keep_labels: bool = True) -> None:
@@ -233,56 +190,36 @@ class LayerWriter:
             if (layer is not self.labels or not keep_labels) and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self._view.close()
-        self.points = self.boxes = None
+        for kind in self._kinds:
+            kind.forget()
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
+    @property
+    def _kinds(self) -> tuple[PromptLayer, ...]:
+        """The layers of prompts, the topmost last."""
+        return self._boxes, self._clicks
+
+    @property
+    def _unfinished(self) -> bool:
+        return any(kind.unfinished for kind in self._kinds)
+
     def _own(self) -> list[Layer]:
-        return [layer for layer in (self.labels, self.boxes, self.points) if layer is not None]
+        layers = (self.labels, *(kind.layer for kind in self._kinds))
+        return [layer for layer in layers if layer is not None]
 
     def _make_layers(self) -> None:
         """All of them before the first prompt: the first label layer of a viewer takes a second to make."""
-        n = self.image.ndim
         if self.labels is None:
             self._make_labels()
-        if self.boxes is None:
-            self.boxes = self._added(
-                self.viewer.add_shapes(
-                    ndim=n,
-                    name=f"{self.image.name} boxes",
-                    features={"prompt": np.empty(0, int)},
-                    feature_defaults={"prompt": NEW},
-                    edge_color=BOX_COLOUR,
-                    face_color="transparent",
-                    edge_width=1,
-                    **like(self.image),
-                )
-            )
-            self.boxes.events.data.connect(self._on_rows)
-            self.boxes.events.mode.connect(self._report_mode)
-            self._shown["boxes"] = Rows()
-        if self.points is None:
-            self.points = self._added(
-                self.viewer.add_points(
-                    ndim=n,
-                    name=f"{self.image.name} clicks",
-                    features={"prompt": np.empty(0, int), "positive": np.empty(0, bool)},
-                    feature_defaults={"prompt": NEW, "positive": self._positive},
-                    size=8,
-                    canvas_size_limits=(11, 15),
-                    **like(self.image),
-                )
-            )
-            style_next(self.points, self._positive)
-            for event in (self.points.events.data, self.points.events.features):
-                event.connect(self._on_rows)
-            self.points.events.mode.connect(self._report_mode)
-            self._shown["points"] = Rows()
+        for kind in self._kinds:
+            if kind.layer is None:
+                self._added(kind.make())
 
     def _make_labels(self) -> None:
         active = self.viewer.layers.selection.active
         self._added(self._view.make())
-        prompts = [layer for layer in (self.boxes, self.points) if layer is not None]
+        prompts = [kind.layer for kind in self._kinds if kind.layer is not None]
         if prompts:  # below the prompts, which must stay clickable and visible
             self.viewer.layers.move(
                 self.viewer.layers.index(self.labels), min(self.viewer.layers.index(layer) for layer in prompts)
@@ -295,56 +232,7 @@ class LayerWriter:
             layer.bind_key(key, function, overwrite=True)
         return layer
 
-    def _placed(self, rows: Rows, layer: Layer) -> Rows:
-        """Rows in index coordinates of the image as data coordinates of a prompt layer."""
-        places = tuple(between(self.image, layer, c).reshape(c.shape) for c in rows.coordinates)
-        return Rows(rows.numbers, places, rows.positive)
-
-    def _seen_points(self) -> Rows:
-        features = self.points.features
-        positive = tuple(bool(v) for v in features["positive"])
-        return Rows(numbers_from(features["prompt"]), tuple(self.points.data), positive)
-
-    def _seen_boxes(self) -> Rows:
-        data = tuple(np.asarray(vertices) for vertices in self.boxes.data)
-        return Rows(numbers_from(self.boxes.features["prompt"]), data, (True,) * len(data))
-
-    def _shows(self, kind: str, seen: Rows, rows: Rows) -> bool:
-        """Whether rows are in a layer already, and in the colours that we gave them."""
-        return not difference(self._shown[kind], rows) and not difference(seen, rows)
-
-    def _collect(
-        self,
-        found: Difference,
-        seen: Rows,
-        added: list[Prompt],
-        altered: dict[int, Prompt | None],
-        prompt_of: Callable[[Rows, int], Prompt],
-    ) -> None:
-        added += [prompt_of(seen, row) for row in found.added]
-        altered.update({seen.numbers[row]: prompt_of(seen, row) for row in found.changed})
-        altered.update(dict.fromkeys(found.removed))
-
-    def _point(self, rows: Rows, row: int) -> Point:
-        shown = displayed_axes(self.viewer.dims, self.image.ndim)
-        index = seen_index(self.image, to_world(self.points, rows.coordinates[row]), shown)[0]
-        return Point(tuple(map(float, index)), rows.positive[row])
-
-    def _box(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Box:
-        vertices = between(self.boxes, self.image, rows.coordinates[row])
-        flat = [a for a in range(vertices.shape[1]) if np.ptp(vertices[:, a]) < 0.5]
-        axis = hidden_axis(self.viewer.dims, self.image.ndim)
-        if self.image.ndim == 3 and axis not in flat and flat:
-            axis = flat[0]
-        return box_of(vertices, axis, span)
-
     # ---- what napari tells ---------------------------------------------------------------------------------------
-
-    def _on_rows(self, event: Any) -> None:
-        action = str(getattr(event, "action", "changed"))
-        self._unfinished = action in ("adding", "changing", "removing")
-        if not self._writing and not self._unfinished:
-            self._on_prompts()
 
     def _report_mode(self, event: Any = None) -> None:
         self._on_mode(self.mode)
@@ -357,8 +245,7 @@ class LayerWriter:
     def _on_removed(self, event: Any) -> None:
         if event.value is self.labels:
             self._view.forget()
-        for name in ("points", "boxes"):
-            if event.value is getattr(self, name):
-                setattr(self, name, None)
-                self._unfinished = False
+        for kind in self._kinds:
+            if event.value is kind.layer:
+                kind.forget()
         self._report_mode()

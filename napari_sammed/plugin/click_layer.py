@@ -1,0 +1,68 @@
+"""The layer of clicks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_sammed.plugin.coordinates import displayed_axes, seen_index, to_world
+from napari_sammed.plugin.label_view import like
+from napari_sammed.plugin.mode import Mode
+from napari_sammed.plugin.prompt_layer import PromptLayer
+from napari_sammed.plugin.prompt_looks import style_next, write_points
+from napari_sammed.plugin.prompt_rows import NEW, Rows, click_rows, numbers_from
+from napari_sammed.prompts import Point, Prompts
+
+
+class ClickLayer(PromptLayer):
+    """A Points layer; the feature ``positive`` says what a click means."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._positive = True
+
+    @property
+    def mode(self) -> Mode:
+        if str(self.layer.mode) != "add":
+            return Mode.NAVIGATE
+        return Mode.POSITIVE if self._positive else Mode.NEGATIVE
+
+    def enter(self, mode: Mode) -> None:
+        self._positive = mode is Mode.POSITIVE
+        style_next(self.layer, self._positive)
+        self.layer.mode = "add"
+
+    def _made(self) -> Any:
+        layer = self.viewer.add_points(
+            ndim=self.image.ndim,
+            name=f"{self.image.name} clicks",
+            features={"prompt": np.empty(0, int), "positive": np.empty(0, bool)},
+            feature_defaults={"prompt": NEW, "positive": self._positive},
+            size=8,
+            canvas_size_limits=(11, 15),
+            **like(self.image),
+        )
+        style_next(layer, self._positive)
+        layer.events.features.connect(self._report_rows)
+        return layer
+
+    def _rows(self, prompts: Prompts) -> Rows:
+        return click_rows(prompts)
+
+    def _seen(self) -> Rows:
+        features = self.layer.features
+        positive = tuple(bool(v) for v in features["positive"])
+        return Rows(numbers_from(features["prompt"]), tuple(self.layer.data), positive)
+
+    def _write(self, rows: Rows) -> None:
+        write_points(self.layer, rows, self._positive)
+
+    def _number(self, rows: Rows) -> None:
+        super()._number(rows)
+        self.layer.selected_data = set()  # napari selects each new click
+
+    def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Point:
+        shown = displayed_axes(self.viewer.dims, self.image.ndim)
+        index = seen_index(self.image, to_world(self.layer, rows.coordinates[row]), shown)[0]
+        return Point(tuple(map(float, index)), rows.positive[row])
