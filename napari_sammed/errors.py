@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["Cancelled", "ChoiceError", "FetchError", "InputError", "WeightsError"]
+__all__ = ["Cancelled", "ChoiceError", "FetchError", "InputError", "NotReady", "WeightsError"]
 
 
 class InputError(ValueError):
@@ -39,6 +39,10 @@ class FetchError(InputError):
 
 class WeightsError(InputError):
     """Weights are missing, cannot be fetched, are damaged, or belong to another network."""
+
+
+class NotReady(Exception):
+    """What nobody waits for would take a long computation first (weights to load, a part to encode): so it is left."""
 
 
 class Cancelled(Exception):

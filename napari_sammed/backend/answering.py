@@ -14,7 +14,7 @@ from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.loading import Models, notes_of
 from napari_sammed.backend.masks import apply
 from napari_sammed.backend.refinement import prompted_part, refine
-from napari_sammed.errors import InputError
+from napari_sammed.errors import InputError, NotReady
 from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import Window
 from napari_sammed.models.base import (
@@ -48,6 +48,8 @@ class Question:
     previous : Logits or None
         Answer to the object's earlier prompts in the same region.
     cancel, progress : optional
+    idle : bool
+        Whether nobody waits for the answer, so that nothing heavy is done for it.
     """
 
     image: ImageId
@@ -59,6 +61,7 @@ class Question:
     previous: Logits | None = None
     cancel: Cancel | None = None
     progress: Progress | None = None
+    idle: bool = False
 
 
 class Answerer:
@@ -136,9 +139,7 @@ class Answerer:
             return logits, ()
 
         def embed(region: Region) -> Embedding:
-            return self._embeddings.get(
-                question.image, question.volume, model, region, question.window, question.cancel
-            )
+            return self._encoded(replace(question, progress=None), model, region)
 
         with clock("extend"), out_of_memory(question.model):
             return extension.extend(model, logits, prompts, within, embed, question.cancel, question.progress)
@@ -184,9 +185,7 @@ class Answerer:
             return [self.answer(replace(question, prompts=Prompts((box,))), Clock()) for box in boxes]
         region = model.plan(question.volume.grid, Prompts((boxes[0],)), question.within)
         with clock("embed"):
-            embedding = self._embeddings.get(
-                question.image, question.volume, model, region, question.window, question.cancel, question.progress
-            )
+            embedding = self._encoded(question, model, region)
         inside = [box.intersect(region.box) for box in boxes]
         if None in inside:
             raise InputError(f"The box {boxes[inside.index(None)]} lies outside the part that is looked at.")
@@ -201,17 +200,30 @@ class Answerer:
     ) -> tuple[Logits, tuple[str, ...]]:
         """The model's answer about a region, and what had to be translated for it."""
         with clock("embed"):
-            embedding = self._embeddings.get(
-                question.image, question.volume, model, region, question.window, question.cancel, question.progress
-            )
+            embedding = self._encoded(question, model, region)
         previous = question.previous
         if previous is not None and previous.region != region:
             previous = None  # of another part of the image
         with clock("decode"), out_of_memory(question.model):
             return reductions.answer(model, embedding, question.prompts, previous, question.cancel)
 
+    def _encoded(self, question: Question, model: PromptableModel, region: Region) -> Embedding:
+        """A part of the question's image as the model encodes it."""
+        return self._embeddings.get(
+            question.image,
+            question.volume,
+            model,
+            region,
+            question.window,
+            question.cancel,
+            question.progress,
+            idle=question.idle,
+        )
+
     def model(self, question: Question, clock: Clock) -> PromptableModel:
-        """The model that is asked, loaded now if need be."""
+        """The model that is asked, loaded now if need be; NotReady instead of that for idle questions."""
+        if question.idle and self._models[question.model] is None and self._models.card(question.model).weights:
+            raise NotReady
         with clock("load"):
             return self._models.promptable(question.model, question.cancel, question.progress)
 

@@ -149,6 +149,7 @@ class Backend(Protocol):
         window: Window | None = None,
         region: Box | None = None,
         previous: Logits | None = None,
+        idle: bool = False,
         cancel: Cancel | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
@@ -167,6 +168,8 @@ class Backend(Protocol):
             Look only here: a slice of a volume (thickness one) for a 2D model, a part to zoom in on.
         previous : Logits or None
             Of the object's last prediction in the same region.
+        idle : bool
+            Nobody waits for the answer: everything else goes first, and nothing heavy is done for it.
 
         Raises
         ------
@@ -174,6 +177,8 @@ class Backend(Protocol):
             Prompts that do not fit the image, unknown model.
         WeightsError
         Cancelled
+        NotReady
+            Of an `idle` question whose model is not loaded yet, or whose part of the image is not encoded.
         """
         ...
 
@@ -262,6 +267,7 @@ class Backend(Protocol):
         prompts: Prompts | None = None,
         axis: int | None = None,
         window: Window | None = None,
+        idle: bool = False,
         cancel: Cancel | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
@@ -280,6 +286,8 @@ class Backend(Protocol):
             Of the user. Those in the region go to every window that they lie in.
         axis : int, optional
             For a 2D model on a volume: across its slices; default as for clicks. Each slice is looked at on its own.
+        idle : bool
+            As for `predict`.
 
         Raises
         ------
@@ -287,6 +295,7 @@ class Backend(Protocol):
             If there is nothing of the object in the region, neither of its mask nor a positive prompt.
         WeightsError
         Cancelled
+        NotReady
         """
         ...
 
@@ -297,6 +306,13 @@ class Backend(Protocol):
         -------
         list of Future
             Done when the parts are ready; cancel them to take the hint back, as long as they wait.
+        """
+        ...
+
+    def installed(self) -> tuple[str, ...]:
+        """Registry names of the models that can answer prompts now, without weights to be fetched first.
+
+        May read from the disk, so not for a thread that must not wait.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from napari_sammed.backend.base import Cancel, ImageId, Progress
 from napari_sammed.backend.cache import ByteCache
 from napari_sammed.backend.guards import out_of_memory
-from napari_sammed.errors import Cancelled
+from napari_sammed.errors import Cancelled, NotReady
 from napari_sammed.geometry import Box, Region
 from napari_sammed.intensity import Window
 from napari_sammed.models.base import Embedding, PromptableModel
@@ -57,12 +57,16 @@ class Embeddings:
         window: Window,
         cancel: Cancel | None = None,
         progress: Progress | None = None,
+        *,
+        idle: bool = False,
     ) -> Embedding:
-        """From the cache, or made now."""
+        """From the cache, or made now; NotReady instead of that for `idle` questions, unless the model has no network."""
         _check(cancel)
         key = _key(image, model, region, window)
         embedding = self._cache.get(key)
         if embedding is None:
+            if idle and model.card.weights is not None:
+                raise NotReady
             if progress is not None:
                 progress("encoding", 0.0)
             with out_of_memory(model.card.name):

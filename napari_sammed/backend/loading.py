@@ -17,7 +17,7 @@ Files: TypeAlias = Path | Sequence[Path]
 
 
 class Models:
-    """Models by registry name. All methods but `card` belong to the inference thread.
+    """Models by registry name. All methods but `card` and `installed` belong to the inference thread.
 
     Parameters
     ----------
@@ -49,6 +49,13 @@ class Models:
     def card(self, name: str) -> ModelCard:
         """What is known of a model; InputError if there is none of this name."""
         return self._loaded[name].card if name in self._loaded else registry.card(name)
+
+    def installed(self) -> tuple[str, ...]:
+        """Models of prompts whose weights are here, or that need none; reads the disk. On any thread."""
+        here = dict.fromkeys((*self._loaded, *self._weights))
+        here |= {name: None for name in registry.names() if name not in here and registry.row(name).status != "absent"}
+        known = [name for name in registry.names() if name in here]
+        return tuple(n for n in (*known, *(n for n in here if n not in known)) if self.card(n).prompts)
 
     def promptable(self, name: str, cancel: Cancel | None, progress: Progress | None) -> PromptableModel:
         """A model that answers prompts, loaded now if need be.

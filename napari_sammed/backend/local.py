@@ -16,7 +16,7 @@ from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
 from napari_sammed.backend.slices import SliceEngine, view_around
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
-from napari_sammed.errors import InputError
+from napari_sammed.errors import InputError, NotReady
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models.base import BoxModel, Embedding, Logits, ModelCard, PromptableModel
@@ -108,6 +108,7 @@ class LocalBackend:
         window: Window | None = None,
         region: Box | None = None,
         previous: Logits | None = None,
+        idle: bool = False,
         cancel: Cancel | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
@@ -127,11 +128,14 @@ class LocalBackend:
             region = slice_region(volume.grid, last)
             axis = region.thin_axes[0]
             if isinstance(last, Box) and spans_slices(last, axis):
+                if idle:
+                    raise NotReady
                 return self._walk(image, model, last, axis, window, last, cancel, progress)
             prompts = in_region(prompts, region)
-        question = Question(image, volume, model, prompts, window, region, previous, cancel, progress)
+        question = Question(image, volume, model, prompts, window, region, previous, cancel, progress, idle)
         clock = Clock()
-        return self._inference.run(lambda: self._answerer.answer(question, clock), Priority.CLICK, cancel)
+        priority = Priority.AHEAD if idle else Priority.CLICK
+        return self._inference.run(lambda: self._answerer.answer(question, clock), priority, cancel)
 
     def propagate(
         self,
@@ -279,6 +283,7 @@ class LocalBackend:
         prompts: Prompts | None = None,
         axis: int | None = None,
         window: Window | None = None,
+        idle: bool = False,
         cancel: Cancel | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
@@ -297,10 +302,11 @@ class LocalBackend:
         elif axis is None:
             axis = slice_axis(volume.grid, Prompts(given))
         question = Question(
-            image, volume, model, Prompts(given), window or Window.auto(volume), inside, None, cancel, progress
+            image, volume, model, Prompts(given), window or Window.auto(volume), inside, None, cancel, progress, idle
         )
         clock = Clock()
-        return self._inference.run(lambda: self._answerer.refine(question, coarse, axis, clock), Priority.STEP, cancel)
+        priority = Priority.AHEAD if idle else Priority.STEP
+        return self._inference.run(lambda: self._answerer.refine(question, coarse, axis, clock), priority, cancel)
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""
@@ -310,6 +316,10 @@ class LocalBackend:
             self._inference.submit(lambda part=part: self._ahead(image, model, part, window), Priority.AHEAD)
             for part in parts
         ]
+
+    def installed(self) -> tuple[str, ...]:
+        """See `Backend.installed`: models that are loaded, have weights on this machine or need none."""
+        return self._models.installed()
 
     def _ahead(self, image: ImageId, name: str, regions: Sequence[Box], window: Window) -> None:
         model = self._models[name]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend, Cancel, ImageId, Prediction, Progress
+from napari_sammed.errors import NotReady
 from napari_sammed.session.history import Action, History, Origin
 
 if TYPE_CHECKING:
@@ -28,10 +29,15 @@ class Asker:
     history : History
         What the questions are about; read under the lock.
     lock : threading.RLock
+    idle : bool
+        Whether nobody waits for the answers: see `napari_sammed.backend.base.Backend.predict`.
     """
 
-    def __init__(self, backend: Backend, image: ImageId, history: History, lock: threading.RLock) -> None:
+    def __init__(
+        self, backend: Backend, image: ImageId, history: History, lock: threading.RLock, *, idle: bool = False
+    ) -> None:
         self._backend = backend
+        self._idle = idle
         self._image = image
         self._history = history
         self._lock = lock
@@ -52,6 +58,8 @@ class Asker:
         self, actions: Sequence[Action], cancel: Cancel | None, progress: Progress | None
     ) -> list[tuple[Prediction, Origin]]:
         """Put the first box prompts of several objects to the backend in one pass."""
+        if self._idle:
+            raise NotReady  # a pass for all of them is more than an idle question is worth
         answers = self._backend.predict_boxes(
             self._image,
             actions[0].model,
@@ -93,6 +101,7 @@ class Asker:
             previous=previous,
             cancel=cancel,
             progress=progress,
+            idle=self._idle,
         )
 
     def _propagate(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> Prediction:
@@ -125,6 +134,7 @@ class Asker:
             window=action.window,
             cancel=cancel,
             progress=progress,
+            idle=self._idle,
         )
 
     def _logits(self, action_id: int | None, asking: Action, cancel: Cancel | None) -> Logits | None:

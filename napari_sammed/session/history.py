@@ -82,6 +82,15 @@ class History:
         self.origins[action_id] = origin or Origin()
         self._masks = {label: kept for label, kept in self._masks.items() if action_id not in kept[0]}
 
+    def supposing(self, action: Action) -> History:
+        """What would stand after one more action; this history stays as it is, and the two share their answers."""
+        other = History()
+        other.done = [*self.done, action]
+        other.answers, other.origins = self.answers, self.origins
+        other.next_id = self.next_id
+        other._own = {**self._own, action.label: [*self._own.get(action.label, ()), action]}
+        return other
+
     @property
     def objects(self) -> dict[int, ObjectState]:
         """Objects by label, in their order: that of their making unless they were moved."""
@@ -204,6 +213,10 @@ class History:
         if before is None:
             self._masks[label] = (ids, mask)
         return mask
+
+    def closer(self, label: int) -> list[Box]:
+        """Where an object was looked at closer, so that plain questions to come leave its mask as it is."""
+        return _looked_closer(self._counted(label, None))
 
     def labels(self, box: Box) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""

@@ -67,19 +67,22 @@ class SessionPrompts(SessionArranging):
         InputError
             The prompt does not fit the image; nothing has changed then.
         """
+        asked = self._asked(prompt, model, axis)
+        if self.current is None:
+            self.new_object()
+        with self._lock:
+            action = self._record(label=self.current, **asked)
+        self._notify(action.label, None)
+        return self._conversation.ask(action, progress)
+
+    def _asked(self, prompt: Prompt, model: str | None, axis: int | None) -> dict[str, Any]:
+        """What a further prompt of the current object asks, but for its label; InputError for one that cannot be."""
         Prompts((prompt,)).check_inside(self.image.grid)
         if self.current is not None:
             self._changeable(self.current)
         name = self._routing.model(model or self.model, prompt, self.current)
         place = self._routing.place(name, prompt, axis, self.current)
-        if self.current is None:
-            self.new_object()
-        with self._lock:
-            action = self._record(
-                do="prompt", label=self.current, prompt=prompt, model=name, window=self.window, **place
-            )
-        self._notify(action.label, None)
-        return self._conversation.ask(action, progress)
+        return {"do": "prompt", "prompt": prompt, "model": name, "window": self.window, **place}
 
     def add_objects(
         self,

@@ -20,14 +20,14 @@ from napari_sammed.intensity import Window
 from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Change
 from napari_sammed.session.conversation import Step
-from napari_sammed.session.prompting import SessionPrompts
+from napari_sammed.session.previewing import SessionPreviews
 from napari_sammed.session.routing import AUTO
 from napari_sammed.volume import Volume
 
 __all__ = ["AUTO", "Change", "Session", "Step"]
 
 
-class Session(SessionPrompts):
+class Session(SessionPreviews):
     """One image and its objects.
 
     Parameters
@@ -201,6 +201,7 @@ class Session(SessionPrompts):
 
     def resume(self, progress: Progress | None = None) -> list[Future[Prediction]]:
         """Ask again for standing prompts that have no answer yet (after a restart, a cancel or an error)."""
+        self._previews.cancel()
         return self._conversation.ask_open(list(self.objects), progress)
 
     def close(self) -> None:
