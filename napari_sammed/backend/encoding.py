@@ -60,7 +60,7 @@ class Embeddings:
         *,
         idle: bool = False,
     ) -> Embedding:
-        """From the cache, or made now; NotReady instead of that for `idle` questions, unless the model has no network."""
+        """From the cache, or made now; of an `idle` question NotReady instead, unless the model has no network."""
         _check(cancel)
         key = _key(image, model, region, window)
         embedding = self._cache.get(key)
