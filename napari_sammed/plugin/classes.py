@@ -86,7 +86,7 @@ class ClassView:
                 labels, name=f"{self.image.name} {title}", opacity=0.4, **like(self.image)
             )
             layers = self.viewer.layers
-            layers.move(layers.index(self.layer), layers.index(self.image) + 1)
+            layers.move(layers.index(self.layer), layers.index(self.image.layer) + 1)
         self.layer.features = pd.DataFrame(  # napari names the class under the pointer
             {"index": range(len(found.classes) + 1), "class": ["background", *found.classes]}
         )

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from napari.components import Dims
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_sammed.plugin.desk import Desk
+    from napari_sammed.plugin.image_view import ImageView
 
 _DRAW = "Draw a rectangle around the part to look at closer; Escape leaves this."
 _NOT_IN_3D = (
@@ -102,12 +103,12 @@ class CloserLook:
         self._desk.say(_DRAW if drawing else "")
 
 
-def part_in_view(image: Image, labels: Labels | None, dims: Dims) -> Box:
+def part_in_view(image: ImageView, labels: Labels | None, dims: Dims) -> Box:
     """The part of an image that the user sees: of a volume, a part of the displayed slice.
 
     Parameters
     ----------
-    image : Image
+    image : ImageView
     labels : Labels or None
         A layer of the image's own grid; without it, of an image in several resolutions more than is seen may come back.
     dims : Dims

@@ -16,7 +16,9 @@ from napari_sammed.geometry import Box, Grid
 
 if TYPE_CHECKING:
     from napari.components import Dims
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
+
+    from napari_sammed.plugin.image_view import ImageView
 
 GRID_KEY = "napari_sammed_grid"
 """Where a layer's metadata may hold the `Grid` that its reader found in the file."""
@@ -25,7 +27,7 @@ _STRAIGHT = 1e-3  # relative; an axis turned by less than about 2.5 degrees coun
 _EDGE = 1e-6  # voxels; tells an edge that lies between two voxels from one just beyond it
 
 
-def matrix_of(layer: Layer) -> np.ndarray:
+def matrix_of(layer: ImageView | Layer) -> np.ndarray:
     """Homogeneous matrix (n+1, n+1) from a layer's data coordinates to napari's world."""
     n = layer.ndim
     matrix = np.eye(n + 1)
@@ -35,12 +37,12 @@ def matrix_of(layer: Layer) -> np.ndarray:
     return matrix
 
 
-def grid_of(layer: Image, shape: tuple[int, ...]) -> Grid:
+def grid_of(layer: ImageView | Layer, shape: tuple[int, ...]) -> Grid:
     """The grid of an image layer: the one that its reader left in the metadata, else that of its transform.
 
     Parameters
     ----------
-    layer : Image
+    layer : ImageView or Layer
         Lengths in units other than millimetres are converted; pixels count as millimetres.
     shape : tuple of int
         Of the image without colours.
@@ -87,7 +89,7 @@ def hidden_axis(dims: Dims, ndim: int) -> int | None:
     return next(a for a in range(3) if a not in shown) if ndim == 3 and len(shown) == 2 else None
 
 
-def current_slice(image: Image, dims: Dims) -> int | None:
+def current_slice(image: ImageView | Layer, dims: Dims) -> int | None:
     """Index, along `hidden_axis`, of the slice that the viewer shows of a volume."""
     axis = hidden_axis(dims, image.ndim)
     if axis is None:
@@ -97,7 +99,7 @@ def current_slice(image: Image, dims: Dims) -> int | None:
     return int(np.rint(inverse[axis, axis] * world[axis] + inverse[axis, -1]))
 
 
-def seen_index(image: Image, world: np.ndarray, shown: tuple[int, ...]) -> np.ndarray:
+def seen_index(image: ImageView | Layer, world: np.ndarray, shown: tuple[int, ...]) -> np.ndarray:
     """Index coordinates of what is seen at a world position.
 
     For transforms that turn or shear displayed axes into hidden ones this differs from ``image.world_to_data``: napari
@@ -105,7 +107,7 @@ def seen_index(image: Image, world: np.ndarray, shown: tuple[int, ...]) -> np.nd
 
     Parameters
     ----------
-    image : Image
+    image : ImageView or Layer
     world : ndarray
         Positions (N, ndim).
     shown : tuple of int
@@ -129,13 +131,13 @@ def seen_index(image: Image, world: np.ndarray, shown: tuple[int, ...]) -> np.nd
     return index
 
 
-def to_world(layer: Layer, coordinates: np.ndarray) -> np.ndarray:
+def to_world(layer: ImageView | Layer, coordinates: np.ndarray) -> np.ndarray:
     """World positions (N, ndim) of data coordinates (N, ndim) of a layer."""
     matrix = matrix_of(layer)
     return np.atleast_2d(coordinates) @ matrix[:-1, :-1].T + matrix[:-1, -1]
 
 
-def between(source: Layer, target: Layer, coordinates: np.ndarray) -> np.ndarray:
+def between(source: ImageView | Layer, target: ImageView | Layer, coordinates: np.ndarray) -> np.ndarray:
     """Data coordinates (N, ndim) of one layer as those of another at the same place of the world."""
     one, other = matrix_of(source), matrix_of(target)
     coordinates = np.atleast_2d(np.asarray(coordinates, float))
@@ -176,6 +178,6 @@ def rectangle_of(box: Box, axis: int | None, index: int = 0) -> np.ndarray:
     return vertices
 
 
-def _millimetres(layer: Layer) -> tuple[float, ...]:
+def _millimetres(layer: ImageView | Layer) -> tuple[float, ...]:
     """How many millimetres one unit of the world is, along each axis."""
     return tuple(float((1 * unit).to("mm").magnitude) if unit.is_compatible_with("mm") else 1.0 for unit in layer.units)

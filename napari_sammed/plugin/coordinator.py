@@ -12,6 +12,7 @@ from napari_sammed.intensity import Window
 from napari_sammed.plugin import images
 from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.gui_thread import Background, GuiThread
+from napari_sammed.plugin.image_view import ImageView
 from napari_sammed.plugin.images import check, spatial_shape
 from napari_sammed.plugin.keys import LAYER_SHORTCUTS, bindings, free_shortcuts
 from napari_sammed.plugin.layers import Mode
@@ -109,25 +110,26 @@ class Coordinator:
             self.panel.status.say("Open an image, or drop one on the canvas: File > Open Sample has some.")
             self._show_slices()
             return
+        view = ImageView.whole(layer)
         try:
-            check(layer)
+            check(view)
         except InputError as error:
             self.panel.set_usable(False)
             self.panel.status.say(messages.failure(error) or "")
             return
         self.panel.image_section.image.set_key(str(layer.unique_id))
-        size = images.bytes_to_read(layer)
+        size = images.bytes_to_read(view)
         if size > images.ASK_ABOVE and not asked:
             self.panel.set_usable(False)
             self.panel.status.say(
                 f"{layer.name} has to be read first, {size / 2**30:.1f} GiB: choose it in the list of images to do so."
             )
             return
-        self.panel.set_usable(True, stack=layer.ndim == 3)
-        self.panel.objects.set_flat(layer.ndim == 2)
-        self.panel.image_section.window_.setEnabled(not layer.rgb)
+        self.panel.set_usable(True, stack=view.ndim == 3)
+        self.panel.objects.set_flat(view.ndim == 2)
+        self.panel.image_section.window_.setEnabled(not view.rgb)
         self.current = Segmentation(
-            self.viewer, layer, self.panel, self._backend, self._gui, self._background, self._layer_keys
+            self.viewer, view, self.panel, self._backend, self._gui, self._background, self._layer_keys
         )
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_transform)
@@ -170,7 +172,7 @@ class Coordinator:
             self.current.set_mode(Mode.NEGATIVE if positive else Mode.POSITIVE)
 
     def _take_slice(self, which: str) -> None:
-        index = None if self.current is None else current_slice(self.current.image, self.viewer.dims)
+        index = None if self.current is None else current_slice(self.current.view, self.viewer.dims)
         if index is not None:
             self.panel.slices.set_slice(which, index)
 
@@ -255,13 +257,13 @@ class Coordinator:
 
     def _show_slices(self) -> None:
         """Offer the slices of the displayed plane for boxes across slices."""
-        layer = None if self.current is None else self.current.image
-        axis = None if layer is None else hidden_axis(self.viewer.dims, layer.ndim)
-        if layer is None or axis is None:
+        view = None if self.current is None else self.current.view
+        axis = None if view is None else hidden_axis(self.viewer.dims, view.ndim)
+        if view is None or axis is None:
             self.panel.slices.set_limits(None)
         else:
-            count = spatial_shape(layer)[axis]
-            here = current_slice(layer, self.viewer.dims) or 0
+            count = spatial_shape(view)[axis]
+            here = current_slice(view, self.viewer.dims) or 0
             self.panel.slices.set_limits(count, min(max(here, 0), count - 1))
 
 

@@ -21,7 +21,8 @@ from napari_sammed.session import Session
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image
+
+    from napari_sammed.plugin.image_view import ImageView
 
 Keys = Mapping[str, Callable[[Any], None]]
 """Key, as napari writes it -> what it does, told of the layer it was pressed on."""
@@ -33,7 +34,7 @@ class Desk:
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Only ever read.
     panel : Panel
     gui : GuiThread
@@ -57,7 +58,7 @@ class Desk:
     def __init__(
         self,
         viewer: ViewerModel,
-        image: Image,
+        image: ImageView,
         panel: Panel,
         gui: GuiThread,
         background: Background,

@@ -14,7 +14,9 @@ from napari_sammed.plugin.label_view import like
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer, Shapes
+    from napari.layers import Layer, Shapes
+
+    from napari_sammed.plugin.image_view import ImageView
 
 COLOUR = "#40c4ff"
 _WIDTH = 0.5  # voxels
@@ -28,7 +30,7 @@ class Frame:
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Never written to.
     parent : QObject
         Of the timer.
@@ -51,7 +53,7 @@ class Frame:
     def __init__(
         self,
         viewer: ViewerModel,
-        image: Image,
+        image: ImageView,
         parent: QObject,
         post: Callable[..., None],
         *,

@@ -16,6 +16,8 @@ from napari_sammed.volume import Volume
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
+    from napari_sammed.plugin.image_view import ImageView
+
 MODALITY_KEY = "modality"
 """Where a layer's metadata may hold DICOM's word for how the image was made (CT, MR, ...)."""
 
@@ -32,7 +34,7 @@ ASK_ABOVE = 2 << 30
 """Bytes of such an image above which it is read only once the user has asked for it."""
 
 
-def check(layer: Image) -> None:
+def check(layer: ImageView | Image) -> None:
     """Refuse, without reading a voxel, layers that cannot be segmented.
 
     Raises
@@ -40,15 +42,12 @@ def check(layer: Image) -> None:
     InputError
     """
     data = _full_resolution(layer)
-    if layer.rgb and layer.ndim != 2:
-        raise InputError(
-            f"{layer.name} is a colour image with {layer.ndim} axes; colour works on flat images only: "
-            "turn it to grey, or take one slice out."
-        )
     if layer.ndim not in (2, 3):
+        raise InputError(f"{layer.name} has {layer.ndim} axes; flat images and volumes have 2 or 3: take a frame out.")
+    if getattr(layer, "mixes_axes", False):
         raise InputError(
-            f"{layer.name} has {layer.ndim} axes; flat images and volumes can be segmented: take one time point or "
-            "channel out (right click on the layer: Split Stack)."
+            f"The transform of {layer.name} turns or shears its frames into one another, so that they have no place of "
+            "their own: take that out of it (layer.affine), or save the frames as files."
         )
     size = bytes_to_read(layer)
     if not isinstance(data, np.memmap) and size > MEMORY_LIMIT:
@@ -58,7 +57,7 @@ def check(layer: Image) -> None:
         )
 
 
-def bytes_to_read(layer: Image) -> int:
+def bytes_to_read(layer: ImageView | Image) -> int:
     """How much of a layer has to be read from disk or computed before it can be segmented; 0 if it is in memory.
 
     Memory maps are read too, but stay on disk.
@@ -69,8 +68,8 @@ def bytes_to_read(layer: Image) -> int:
     return int(np.prod(data.shape, dtype=np.int64)) * np.dtype(data.dtype).itemsize
 
 
-def volume_of(layer: Image) -> Volume:
-    """The image of a layer; reads it into memory if it is not there, so not for the GUI thread.
+def volume_of(layer: ImageView | Image) -> Volume:
+    """The image of a layer or a frame of it; reads it into memory if it is not there, so not for the GUI thread.
 
     Raises
     ------
@@ -83,25 +82,26 @@ def volume_of(layer: Image) -> Volume:
     shape = array.shape[: layer.ndim]
     modality = layer.metadata.get(MODALITY_KEY)
     modality = modality if isinstance(modality, str) else None
-    return Volume(array, grid_of(layer, shape), layer.name, modality, files_of(layer, shape))
+    name = getattr(layer, "title", layer.name)
+    return Volume(array, grid_of(layer, shape), name, modality, files_of(layer, shape))
 
 
-def files_of(layer: Layer, shape: tuple[int, ...]) -> tuple[Path | None, ...]:
+def files_of(layer: ImageView | Layer, shape: tuple[int, ...]) -> tuple[Path | None, ...]:
     """The DICOM files that the voxels of a layer were read from or drawn on; none if it was cropped since."""
     files = layer.metadata.get(FILES_KEY, ())
     grid = layer.metadata.get(GRID_KEY)
     return files if isinstance(files, tuple) and isinstance(grid, Grid) and grid.shape == shape else ()
 
 
-def origin_of(image: Image) -> dict[str, Any]:
+def origin_of(image: ImageView) -> dict[str, Any]:
     """What the labels of an image have to know of where it came from: metadata of their layer."""
     return {key: image.metadata[key] for key in (GRID_KEY, FILES_KEY) if key in image.metadata}
 
 
-def spatial_shape(layer: Image) -> tuple[int, ...]:
+def spatial_shape(layer: ImageView | Image) -> tuple[int, ...]:
     """Voxels along each axis, at full resolution, without colours."""
     return tuple(map(int, _full_resolution(layer).shape[: layer.ndim]))
 
 
-def _full_resolution(layer: Image) -> Any:
+def _full_resolution(layer: ImageView | Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data

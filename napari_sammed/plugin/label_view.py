@@ -14,13 +14,15 @@ from napari_sammed.plugin.images import origin_of, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
+
+    from napari_sammed.plugin.image_view import ImageView
 
 _UNKNOWN = "#808080"  # of labels that no object has
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
-def like(image: Image) -> dict[str, Any]:
+def like(image: ImageView) -> dict[str, Any]:
     """Transform, units and axis labels of an image layer, as keyword arguments of a layer at the same place."""
     return {name: getattr(image, name) for name in (*TRANSFORM, "units", "axis_labels")}
 
@@ -34,7 +36,7 @@ class LabelView:
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Never written to.
     on_paint : callable
         Called when the user has painted.
@@ -45,7 +47,7 @@ class LabelView:
         None until it is needed, and after the user deleted it.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, on_paint: Callable[[], None]) -> None:
+    def __init__(self, viewer: ViewerModel, image: ImageView, on_paint: Callable[[], None]) -> None:
         self.viewer = viewer
         self.image = image
         self.layer: Labels | None = None

@@ -22,7 +22,9 @@ from napari_sammed.prompts import Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer, Points, Shapes
+    from napari.layers import Labels, Layer, Points, Shapes
+
+    from napari_sammed.plugin.image_view import ImageView
 
 __all__ = ["LayerWriter", "Mode"]
 
@@ -33,7 +35,7 @@ class LayerWriter:
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Never written to.
     on_prompts : callable
         Called when the user may have changed prompts; read them with `changes`.
@@ -53,7 +55,7 @@ class LayerWriter:
     def __init__(
         self,
         viewer: ViewerModel,
-        image: Image,
+        image: ImageView,
         *,
         on_prompts: Callable[[], None],
         on_paint: Callable[[], None],

@@ -14,19 +14,19 @@ from napari_sammed.plugin.journals import journal_of, remove_if_empty
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari_sammed.plugin.image_view import ImageView
 
 
-def open_session(layer: Image, backend: Backend) -> Session:
-    """The session of an image layer; continues what was done to the same image before.
+def open_session(image: ImageView, backend: Backend) -> Session:
+    """The session of an image; continues what was done to the same image before.
 
     Raises
     ------
     InputError
         If the image cannot be segmented, or its journal cannot be read or written.
     """
-    volume = volume_of(layer)
-    path = layer.source.path
+    volume = volume_of(image)
+    path = image.source.path
     return Session(volume, backend, journal=journal_of(volume.hash), source={"path": str(path)} if path else {})
 
 

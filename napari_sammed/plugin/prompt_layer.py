@@ -19,7 +19,9 @@ from napari_sammed.prompts import Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
+
+    from napari_sammed.plugin.image_view import ImageView
 
 
 class PromptLayer(ABC):
@@ -28,7 +30,7 @@ class PromptLayer(ABC):
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Never written to.
     on_rows : callable
         Called when the user may have changed the rows.
@@ -44,7 +46,7 @@ class PromptLayer(ABC):
     """
 
     def __init__(
-        self, viewer: ViewerModel, image: Image, *, on_rows: Callable[[], None], on_mode: Callable[..., None]
+        self, viewer: ViewerModel, image: ImageView, *, on_rows: Callable[[], None], on_mode: Callable[..., None]
     ) -> None:
         self.viewer = viewer
         self.image = image

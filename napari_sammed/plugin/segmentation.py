@@ -31,17 +31,20 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
+    from napari_sammed.plugin.image_view import ImageView
+
 _PAINTING = 25  # ms in which the canvas begins to paint what has changed, and then holds up everything else
 NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
 
 
 class Segmentation:
-    """The session of one image layer and everything that shows it. All methods belong to the GUI thread.
+    """The session of one image and everything that shows it. All methods belong to the GUI thread.
 
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    view : ImageView
+        The image.
     panel : Panel
     backend : Backend
     gui : GuiThread
@@ -53,7 +56,7 @@ class Segmentation:
     def __init__(
         self,
         viewer: ViewerModel,
-        image: Image,
+        view: ImageView,
         panel: Panel,
         backend: Backend,
         gui: GuiThread,
@@ -61,11 +64,11 @@ class Segmentation:
         keys: Keys,
     ) -> None:
         self.viewer = viewer
-        self.image = image
+        self.view = view
         self._panel = panel
         self._desk = desk = Desk(
             viewer,
-            image,
+            view,
             panel,
             gui,
             background,
@@ -81,8 +84,13 @@ class Segmentation:
         self._later.setSingleShot(True)
         self._later.setInterval(_PAINTING)
         self._later.timeout.connect(self._catch_up)
-        desk.say(f"Reading {image.name} …")
-        background.run(lambda: open_session(image, backend), self._on_opened)
+        desk.say(f"Reading {view.title} …")
+        background.run(lambda: open_session(view, backend), self._on_opened)
+
+    @property
+    def image(self) -> Image:
+        """The layer that the image is of."""
+        return self.view.layer
 
     @property
     def session(self) -> Session | None:
@@ -251,7 +259,7 @@ class Segmentation:
         session.on_change(lambda change: self._desk.gui.post(self._on_change, change))
         count = len(session.objects)
         self._desk.say(
-            f"{self.image.name} is ready: choose Point or Box and mark the object."
+            f"{self.view.title} is ready: choose Point or Box and mark the object."
             if count == 0
             else f"Continued where you left off: {count} object{'s' * (count > 1)}. Delete what you no longer want."
         )
