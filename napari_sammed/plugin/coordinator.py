@@ -14,10 +14,12 @@ from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.image_view import ImageView
 from napari_sammed.plugin.images import check, spatial_shape
-from napari_sammed.plugin.keys import LAYER_SHORTCUTS, bindings, free_shortcuts
+from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import Mode
+from napari_sammed.plugin.memory import Memory
 from napari_sammed.plugin.model_offers import ModelOffers
 from napari_sammed.plugin.segmentation import NOT_IN_3D, Segmentation
+from napari_sammed.plugin.shortcut_list import ShortcutList
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.views.panel import Panel
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 _IMAGE_KEPT = "Choose the image again to take this over; until then masks are saved on the grid that it had before."
+_SECTIONS = "sections"
 
 
 class Coordinator:
@@ -66,12 +69,11 @@ class Coordinator:
             "reading": lambda: self._with(Segmentation.show_reading, 1),
             "reading back": lambda: self._with(Segmentation.show_reading, -1),
         }
-        shortcuts = free_shortcuts()
-        self._keys = bindings(actions, shortcuts)
-        self._layer_keys = {**self._keys, **bindings(actions, LAYER_SHORTCUTS)}
+        self._memory = Memory()
+        self._keyboard = Keyboard(actions, self._memory, self._on_keys)
+        self._shortcut_list = ShortcutList(panel, self._keyboard)
         self._connect_panel(actions)
-        shown = {**shortcuts, "positive": shortcuts.get("toggle"), "negative": shortcuts.get("toggle")}
-        panel.set_keys({name: key for name, key in shown.items() if key})
+        self._on_keys()
         panel.image_section.window_.set_presets(Window.presets())
         self._offers.show()
         self._connect_viewer()
@@ -82,6 +84,7 @@ class Coordinator:
         if self._closed:
             return
         self._closed = True
+        self._shortcut_list.close()
         self._disconnect_viewer()
         if self.current is not None:
             self.current.close()
@@ -129,7 +132,7 @@ class Coordinator:
         self.panel.objects.set_flat(view.ndim == 2)
         self.panel.image_section.window_.setEnabled(not view.rgb)
         self.current = Segmentation(
-            self.viewer, view, self.panel, self._backend, self._gui, self._background, self._layer_keys
+            self.viewer, view, self.panel, self._backend, self._gui, self._background, self._keyboard
         )
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_transform)
@@ -154,6 +157,9 @@ class Coordinator:
         panel.classes.wanted.connect(lambda: self._with(Segmentation.segment_everything))
         panel.classes.taken.connect(lambda name: self._with(Segmentation.take_class, name))
         panel.wanted.connect(lambda name: actions[name]())
+        panel.shortcuts_wanted.connect(self._shortcut_list.show)
+        panel.section_toggled.connect(self._on_section)
+        panel.set_open(self._sections())
         panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))
         panel.status.retried.connect(lambda: self._with(Segmentation.retry))
@@ -162,6 +168,20 @@ class Coordinator:
         """Do something to the image that is being segmented."""
         if self.current is not None:
             do(self.current, *arguments)
+
+    def _on_keys(self) -> None:
+        """Name the shortcuts as they are now."""
+        keys = self._keyboard.shortcuts
+        self.panel.set_keys({**keys, "positive": keys["toggle"], "negative": keys["toggle"]})
+        self._shortcut_list.refresh()
+
+    def _on_section(self, key: str, opened: bool) -> None:
+        self._memory.note(_SECTIONS, {**self._sections(), key: opened})
+
+    def _sections(self) -> dict[str, bool]:
+        """Which sections of the panel the user left open."""
+        kept = self._memory.get(_SECTIONS, {})
+        return {str(key): bool(opened) for key, opened in kept.items()} if isinstance(kept, dict) else {}
 
     def _set_mode(self, mode: str) -> None:
         self._with(Segmentation.set_mode, Mode(mode))
@@ -195,8 +215,7 @@ class Coordinator:
         layers.removed.connect(self._on_layers)
         dims.ndisplay.connect(self._on_ndisplay)
         dims.order.connect(self._on_order)
-        for key, function in self._keys.items():
-            self.viewer.bind_key(key, function, overwrite=True)
+        self._keyboard.bind(self.viewer, layer=False)
 
     def _disconnect_viewer(self) -> None:
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
@@ -204,8 +223,7 @@ class Coordinator:
         layers.removed.disconnect(self._on_layers)
         dims.ndisplay.disconnect(self._on_ndisplay)
         dims.order.disconnect(self._on_order)
-        for key in self._keys:
-            self.viewer.bind_key(key, None)
+        self._keyboard.release(self.viewer)
 
     def _images(self) -> list[Image]:
         from napari.layers import Image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.gui_thread import Background, GuiThread
+from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter
 from napari_sammed.plugin.prompt_intake import PromptIntake
 from napari_sammed.plugin.views.panel import Panel
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_sammed.plugin.image_view import ImageView
-
-Keys = Mapping[str, Callable[[Any], None]]
-"""Key, as napari writes it -> what it does, told of the layer it was pressed on."""
 
 
 class Desk:
@@ -39,8 +37,8 @@ class Desk:
     panel : Panel
     gui : GuiThread
     background : Background
-    keys : mapping of str to callable
-        Key bindings of the layers.
+    keys : Keyboard
+        Binds keys on the layers.
     on_prompts, on_paint : callable
         Called when the user may have changed prompts, and has painted in the labels.
 
@@ -62,7 +60,7 @@ class Desk:
         panel: Panel,
         gui: GuiThread,
         background: Background,
-        keys: Keys,
+        keys: Keyboard,
         *,
         on_prompts: Callable[[], None],
         on_paint: Callable[[], None],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.coordinates import between, box_of, current_slice, hidden_axis, rectangle_of, to_world
+from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.label_view import like
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Frame:
         Told of the rectangle that the user has drawn, as a box of thickness one on the slices of a volume.
     on_drawing : callable
         Told whether the user is to draw now.
-    keys : mapping of str to callable
-        Key bindings of the layer while the user draws; Escape is added.
+    keys : Keyboard
+        Binds keys on the layer while the user draws; Escape is added.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class Frame:
         *,
         on_drawn: Callable[[Box], None],
         on_drawing: Callable[[bool], None],
-        keys: Mapping[str, Callable[[Any], None]],
+        keys: Keyboard,
     ) -> None:
         self.viewer = viewer
         self.image = image
@@ -68,7 +69,7 @@ class Frame:
         self._post = post
         self._on_drawn = on_drawn
         self._on_drawing = on_drawing
-        self._keys = {**keys, "Escape": lambda _: post(self.hide)}
+        self._keys = keys
         self._box: Box | None = None
         self._before: Layer | None = None  # active when the drawing began
         self._timer = QTimer(parent)
@@ -109,8 +110,8 @@ class Frame:
         self.hide()
         self._before = self.viewer.layers.selection.active
         layer = self._make()
-        for key, function in self._keys.items():
-            layer.bind_key(key, function, overwrite=True)
+        self._keys.bind(layer)
+        layer.bind_key("Escape", lambda _: self._post(self.hide), overwrite=True)
         layer.events.data.connect(self._on_data)
         self.viewer.layers.selection.active = layer
         layer.mode = "add_rectangle"
@@ -148,8 +149,8 @@ class Frame:
         self.drawing = False
         self.layer.events.data.disconnect(self._on_data)
         self.layer.mode = "pan_zoom"
-        for key in self._keys:
-            self.layer.bind_key(key, None)
+        self._keys.release(self.layer)
+        self.layer.bind_key("Escape", None)
         self._activate(self._before)
         self._on_drawing(False)
 

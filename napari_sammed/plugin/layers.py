@@ -15,6 +15,7 @@ import numpy as np
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.box_layer import BoxLayer
 from napari_sammed.plugin.click_layer import ClickLayer
+from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.label_view import TRANSFORM, LabelView
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
@@ -43,8 +44,8 @@ class LayerWriter:
         Called when the user has painted in the labels.
     on_mode : callable
         Called with the new `Mode` when the user chose another tool or layer.
-    keys : mapping of str to callable
-        Key bindings for each of the layers; a layer's own keys go before the viewer's.
+    keys : Keyboard
+        Binds keys on each of the layers; a layer's own keys go before the viewer's.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class LayerWriter:
         on_prompts: Callable[[], None],
         on_paint: Callable[[], None],
         on_mode: Callable[[Mode], None],
-        keys: Mapping[str, Callable[[Any], None]],
+        keys: Keyboard,
     ) -> None:
         self.viewer = viewer
         self.image = image
@@ -187,8 +188,7 @@ class LayerWriter:
         for name in TRANSFORM:
             getattr(self.image.events, name).disconnect(self._follow_image)
         for layer in self._own():
-            for key in self._keys:
-                layer.bind_key(key, None)
+            self._keys.release(layer)
             if (layer is not self.labels or not keep_labels) and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self._view.close()
@@ -230,8 +230,7 @@ class LayerWriter:
             self.viewer.layers.selection.active = active
 
     def _added(self, layer: Any) -> Any:
-        for key, function in self._keys.items():
-            layer.bind_key(key, function, overwrite=True)
+        self._keys.bind(layer)
         return layer
 
     # ---- what napari tells ---------------------------------------------------------------------------------------

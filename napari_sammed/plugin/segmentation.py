@@ -16,9 +16,10 @@ from napari_sammed.plugin.ahead import EncodeAhead
 from napari_sammed.plugin.arranging import arrange
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
-from napari_sammed.plugin.desk import Desk, Keys
+from napari_sammed.plugin.desk import Desk
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
+from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.object_rows import ObjectRows
 from napari_sammed.plugin.opening import close_session, open_session
@@ -49,8 +50,8 @@ class Segmentation:
     backend : Backend
     gui : GuiThread
     background : Background
-    keys : mapping of str to callable
-        Key bindings of the layers.
+    keys : Keyboard
+        Binds keys on the layers.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Segmentation:
         backend: Backend,
         gui: GuiThread,
         background: Background,
-        keys: Keys,
+        keys: Keyboard,
     ) -> None:
         self.viewer = viewer
         self.view = view

@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.plugin import memory
 from napari_sammed.plugin.journals import FOLDER_VARIABLE
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
@@ -27,6 +28,14 @@ def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Journals of a test go to a folder of its own."""
     folder = tmp_path / "sessions"
     monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """So does what the plugin remembers."""
+    folder = tmp_path / "config"
+    monkeypatch.setenv(memory.FOLDER_VARIABLE, str(folder))
     return folder
 
 

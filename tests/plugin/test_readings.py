@@ -65,8 +65,8 @@ def test_the_bar_is_there_only_where_there_are_several(hands, scene):
 def test_the_keys_step(hands, scene):
     _, first, _ = scene
     click(hands, first)
-    for key, reading in (("H", 1), ("H", 2), ("Shift-H", 1)):
-        hands.widget.coordinator._layer_keys[key](hands.writer.points)
+    for key, reading in (("H", 1), ("H", 2), ("Shift+H", 1)):
+        hands.widget.coordinator._keyboard[key](hands.writer.points)
         hands.settle()
         assert hands.session.objects[1].reading == reading
     assert "key H" in hands.panel.readings.forth.toolTip()

@@ -324,7 +324,7 @@ def test_drawing_can_be_left(open_plugin):
         hands.settle()
         assert not frames(hands) and not button.isChecked() and hands.writer.mode == mode
 
-    hands.key(getattr(Qt.Key, f"Key_{SHORTCUTS['closer']}"))
+    hands.key(getattr(Qt.Key, f"Key_{SHORTCUTS['closer'].key}"))
     started()
     hands.key(Qt.Key.Key_Escape)
     left()
@@ -350,7 +350,7 @@ def test_drawing_can_be_left(open_plugin):
 
 
 def test_the_shortcut_is_in_the_tooltip(hands):
-    assert f"(key {SHORTCUTS['closer']})" in hands.panel.closer.button.toolTip()
+    assert f"(key {SHORTCUTS['closer'].key})" in hands.panel.closer.button.toolTip()
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------------------------

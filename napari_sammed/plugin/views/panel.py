@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -21,7 +22,7 @@ from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.objects import ObjectList
-from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange
+from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
 from napari_sammed.plugin.views.section import Section
 from napari_sammed.plugin.views.status import StatusView
@@ -55,12 +56,15 @@ class Panel(QWidget):
         A key of `ACTIONS` other than "save".
     save_wanted : Path
         File that the user picked.
+    shortcuts_wanted
+        The user wants to see the list of shortcuts.
     section_toggled : str, bool
         Key of a section in `sections` that was opened or closed.
     """
 
     wanted = Signal(str)
     save_wanted = Signal(Path)
+    shortcuts_wanted = Signal()
     section_toggled = Signal(str, bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -107,15 +111,13 @@ class Panel(QWidget):
             section.set_open(opened.get(key, section.is_open))
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
-        """Name shortcuts (action or mode -> key) in the tooltips."""
-        self.modes.set_keys({name: key for name, key in keys.items() if name in self.modes.buttons})
-        for name, key in keys.items():
-            if name in self.actions_:
-                self.actions_[name].setToolTip(f"{ACTIONS[name][1]} (key {key})")
+        """Name shortcuts (action or mode -> key, empty for none) in the tooltips."""
+        self.modes.set_keys(keys)
+        for name, button in self.actions_.items():
+            button.setToolTip(with_key(ACTIONS[name][1], keys.get(name, "")))
         self.readings.set_key(keys.get("reading", ""))
         self.closer.set_key(keys.get("closer", ""))
-        if "new" in keys:
-            self.objects.new_button.setToolTip(f"The next prompts belong to another object (key {keys['new']})")
+        self.objects.new_button.setToolTip(with_key("The next prompts belong to another object", keys.get("new", "")))
 
     def _arrange(self, controls: QWidget) -> None:
         """Controls scroll in a low window; what is going on stays in sight."""
@@ -136,10 +138,28 @@ class Panel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area, 1)
         outer.addWidget(_line())
-        self.status.layout().setContentsMargins(9, 0, 9, 9)
+        self.status.layout().setContentsMargins(9, 0, 9, 0)
         outer.addWidget(self.status)
+        outer.addWidget(self._foot())
         # Else napari pushes the panel up, and the controls scroll while there is room below.
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def _foot(self) -> QWidget:
+        """What is seldom needed, and never while segmenting."""
+        foot = QWidget(self)
+        self.shortcuts_button = QPushButton("Shortcuts…", foot)
+        self.shortcuts_button.setToolTip("See all keyboard shortcuts, and change them (key ?)")
+        self.shortcuts_button.clicked.connect(lambda: self.shortcuts_wanted.emit())
+        for key in ("?", "Shift+?"):  # napari's own bindings do not know this key
+            question = QShortcut(QKeySequence(key), self)
+            question.setContext(Qt.ShortcutContext.WindowShortcut)
+            for heard in (question.activated, question.activatedAmbiguously):
+                heard.connect(lambda: self.shortcuts_wanted.emit())
+        row = QHBoxLayout(foot)
+        row.setContentsMargins(9, 0, 9, 9)
+        row.addStretch(1)
+        row.addWidget(self.shortcuts_button)
+        return foot
 
     def _row(self, *names: str) -> QWidget:
         row = QWidget(self)

@@ -15,6 +15,11 @@ MODES = {
 }
 
 
+def with_key(tooltip: str, key: str) -> str:
+    """A tooltip that names the shortcut, if there is one."""
+    return f"{tooltip} (key {key})" if key else tooltip
+
+
 class ModeButtons(QWidget):
     """Four buttons, one of them down.
 
@@ -49,8 +54,8 @@ class ModeButtons(QWidget):
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
         """Name the shortcut of each mode in its tooltip."""
-        for mode, key in keys.items():
-            self.buttons[mode].setToolTip(f"{MODES[mode][1]} (key {key})")
+        for mode, button in self.buttons.items():
+            button.setToolTip(with_key(MODES[mode][1], keys.get(mode, "")))
 
 
 class SliceRange(QWidget):
