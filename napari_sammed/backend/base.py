@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
@@ -27,6 +27,9 @@ Progress: TypeAlias = Callable[[str, float], None]
 
 Cancel: TypeAlias = threading.Event
 """Set it to stop a running call, which then raises `napari_sammed.errors.Cancelled`."""
+
+Partial: TypeAlias = Callable[["Prediction"], None]
+"""Called with a part of an answer that is on its way, such as one slice, as soon as it is there; from any thread."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class Prediction:
         To hand back as ``previous`` with the object's next prompt.
     slice_scores : dict of int to float
         After propagation: slice index along the axis -> confidence.
+    silent : tuple of Box
+        Parts of `scope` of which nothing is said after all, and where nothing may change: slices that a propagation did
+        not go to.
     seconds : dict of str to float
         Time spent, by step: "load", "embed", "decode", "extend" (an object beyond the network's cube), "total".
     alternatives : tuple of Prediction
@@ -69,6 +75,7 @@ class Prediction:
     reductions: tuple[str, ...] = ()
     logits: Logits | None = None
     slice_scores: dict[int, float] = field(default_factory=dict)
+    silent: tuple[Box, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     alternatives: tuple[Prediction, ...] = ()
 
@@ -241,8 +248,11 @@ class Backend(Protocol):
         *,
         window: Window | None = None,
         within: Box | None = None,
+        only: Collection[int] | None = None,
         cancel: Cancel | None = None,
+        stop: Cancel | None = None,
         progress: Progress | None = None,
+        partial: Partial | None = None,
     ) -> Prediction:
         """Carry an object from the slices where it is known through the stack, both ways, with a 2D model.
 
@@ -254,6 +264,20 @@ class Backend(Protocol):
             Array axis to walk along.
         within : Box or None
             Hard limits of the walk and of the mask (a 3D box prompt).
+        only : collection of int, optional
+            Go to these slices only, from the anchors; the answer is silent about the others. On those it goes to, the
+            mask is that of the whole walk. A way from an anchor ends at the first slice that is not among them.
+        stop : threading.Event, optional
+            Set it to have the slices that are answered already; the answer is silent about the others.
+        partial : callable, optional
+            Called with the answer about each slice as it comes.
+
+        Raises
+        ------
+        InputError
+        WeightsError
+        Cancelled
+            If `cancel` was set, or `stop` before any slice was answered.
         """
         ...
 

@@ -1,7 +1,8 @@
-"""Around the work of models: how long it took, and what to say when memory ran out."""
+"""Around the work of models: how long it took, who may end it, and what to say when memory ran out."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,17 @@ class Clock:
     @property
     def seconds(self) -> dict[str, float]:
         return {**self._steps, "total": time.perf_counter() - self._start}
+
+
+class Either(threading.Event):
+    """Set as soon as one of several events is; those that are None never are."""
+
+    def __init__(self, *events: threading.Event | None) -> None:
+        super().__init__()
+        self._events = [event for event in events if event is not None]
+
+    def is_set(self) -> bool:
+        return super().is_set() or any(event.is_set() for event in self._events)
 
 
 @contextmanager

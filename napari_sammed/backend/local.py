@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 
-from napari_sammed.backend import propagation
 from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
-from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Prediction, Progress
+from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.guards import Clock, out_of_memory
 from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
-from napari_sammed.backend.slices import SliceEngine, view_around
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
+from napari_sammed.backend.walking import Course, Walker
 from napari_sammed.errors import InputError, NotReady
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.models.base import BoxModel, Embedding, Logits, ModelCard, PromptableModel
+from napari_sammed.models.base import Logits, ModelCard, PromptableModel
 from napari_sammed.models.planes import slice_axis
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
@@ -62,6 +60,7 @@ class LocalBackend:
         self._embeddings = Embeddings(cache_bytes)
         self._lock = threading.Lock()
         self._inference = InferenceThread()
+        self._walker = Walker(self._embeddings, self._inference, self.load, self.prefetch)
         self._answerer = Answerer(self._models, self._embeddings, lambda: self._inference.let_pass(Priority.STEP))
 
     def open(self, image: Volume) -> ImageId:
@@ -130,7 +129,7 @@ class LocalBackend:
             if isinstance(last, Box) and spans_slices(last, axis):
                 if idle:
                     raise NotReady
-                return self._walk(image, model, last, axis, window, last, cancel, progress)
+                return self._walker.walk(Course(image, volume, model, last, axis, window, last), cancel, None, progress)
             prompts = in_region(prompts, region)
         question = Question(image, volume, model, prompts, window, region, previous, cancel, progress, idle)
         clock = Clock()
@@ -146,62 +145,17 @@ class LocalBackend:
         *,
         window: Window | None = None,
         within: Box | None = None,
+        only: Collection[int] | None = None,
         cancel: Cancel | None = None,
+        stop: Cancel | None = None,
         progress: Progress | None = None,
+        partial: Partial | None = None,
     ) -> Prediction:
         """See `Backend.propagate`; needs a model that knows boxes."""
         volume = self._volume(image)
         Prompts(tuple(anchors)).check_inside(volume.grid)
-        return self._walk(image, model, anchors, axis, window or Window.auto(volume), within, cancel, progress)
-
-    def _walk(
-        self,
-        image: ImageId,
-        model: str,
-        known: Sequence[MaskPrompt] | Box,
-        axis: int,
-        window: Window,
-        within: Box | None,
-        cancel: Cancel | None,
-        progress: Progress | None,
-    ) -> Prediction:
-        """Through the stack from the slices where the object is known, or from the best one inside a box."""
-        volume = self._volume(image)
-        clock = Clock()
-        with clock("load"):
-            loaded = self.load(model, cancel=cancel, progress=progress)
-        if not isinstance(loaded, BoxModel):
-            raise InputError(f"{loaded.card.title} cannot carry a mask from slice to slice: choose a model of boxes.")
-
-        def embed(region: Box) -> Embedding:
-            plan = loaded.plan(volume.grid, Prompts((region,)), region)
-            with clock("embed"):
-                return self._embeddings.get(image, volume, loaded, plan, window, cancel)
-
-        def ahead(regions: Sequence[Box]) -> None:
-            self.prefetch(image, model, regions, window)
-
-        limits = None if within is None else within.intersect(volume.grid.box)
-        side = min(loaded.card.input_size, default=max(volume.grid.shape))
-        view = None if limits is None else view_around(limits, axis, volume.grid, side)
-        engine = SliceEngine(volume, loaded, self._inference, embed, ahead, view)
-        if isinstance(known, Box):
-            if progress is not None:
-                progress("looking for the best slice to begin on", 0.0)
-            inside = known.intersect(volume.grid.box)
-            known = [propagation.start(engine, inside or known, axis, cancel)]
-        walk = propagation.propagate(engine, known, axis, within=within, cancel=cancel, progress=progress)
-        return Prediction.tight(
-            walk.mask,
-            walk.scope,
-            score=statistics.fmean(walk.scores.values()),
-            model=model,
-            weights_hash=loaded.weights_hash,
-            reductions=notes_of(loaded)
-            + tuple(f"Stopped before slice {index}: {why}." for index, why in sorted(walk.stops.items())),
-            slice_scores=walk.scores,
-            seconds=clock.seconds,
-        )
+        course = Course(image, volume, model, anchors, axis, window or Window.auto(volume), within, only)
+        return self._walker.walk(course, cancel, stop, progress, partial)
 
     def predict_boxes(
         self,

@@ -12,7 +12,8 @@ from napari_sammed.prompts import MaskPrompt
 
 
 def apply(mask: MaskPrompt | None, answer: Prediction, kept: Sequence[Box] = ()) -> MaskPrompt | None:
-    """The object's mask after an answer: replaced inside the answer's scope, untouched outside, and in `kept`."""
+    """The object's mask after an answer: replaced where the answer speaks of it, untouched elsewhere, and in `kept`."""
+    kept = (*kept, *answer.silent)
     if not kept and (mask is None or mask.extent.intersect(answer.scope) == mask.extent):
         return MaskPrompt(answer.mask, answer.box.low) if answer.mask.any() else None
     frame = answer.box if mask is None else answer.box.union(mask.extent)

@@ -9,7 +9,7 @@ loses confidence. Pure logic: encoding, threads and caches belong to the engine 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,12 +69,16 @@ class Walk:
         Slice index -> confidence 0..1; 1 for anchors.
     stops : dict of int to str
         First slice beyond each end of the walk -> why it ended before the limits.
+    left : set of int
+        Slices inside the limits that it did not go to, since they were not asked for or it was stopped: nothing is said
+        of them. (Where the object was lost, the slices beyond are said to be empty.)
     """
 
     mask: np.ndarray
     scope: Box
     scores: dict[int, float] = field(default_factory=dict)
     stops: dict[int, str] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
 
 
 def propagate(
@@ -83,9 +87,12 @@ def propagate(
     axis: int,
     *,
     within: Box | None = None,
+    only: Collection[int] | None = None,
     rules: Rules | None = None,
     cancel: Cancel | None = None,
+    stop: Cancel | None = None,
     progress: Progress | None = None,
+    told: Callable[[Walk, int], None] | None = None,
 ) -> Walk:
     """Carry an object from its anchors through the stack.
 
@@ -99,16 +106,22 @@ def propagate(
         Array axis to walk along.
     within : Box or None
         Hard limits of walk and mask.
+    only : collection of int, optional
+        Go to these slices only. What is found on them is the same as in the whole walk; therefore a way from an anchor
+        ends at the first slice that is not among them, on which all that come after depend.
     rules : Rules or None
-    cancel : threading.Event, optional
+    cancel, stop : threading.Event, optional
+        Asked between slices. Setting `stop` ends the walk with what has been found until then.
     progress : callable, optional
+    told : callable, optional
+        Called with the walk and the index of each slice that it has just answered.
 
     Raises
     ------
     InputError
         If an anchor is not flat along `axis`, or lies outside of `within`.
     Cancelled
-        If `cancel` was set; asked between slices.
+        If `cancel` was set, or `stop` before the first slice was answered.
     """
     rules = rules or Rules()
     scope = engine.grid.box if within is None else within.intersect(engine.grid.box)
@@ -117,22 +130,32 @@ def propagate(
     walk = Walk(np.zeros(scope.shape, bool), scope)
     known = _place(anchors, axis, walk)
     appearance = Appearance([_in_slice(engine, index, axis, scope, flat) for index, flat in known.items()])
-    done, total = 0, scope.shape[axis] - len(known)
-    for start, indices, free in _routes(sorted(known), scope, axis):
+    routes = _routes(sorted(known), scope, axis)
+    wanted = [list(itertools.takewhile(lambda i: only is None or i in only, indices)) for _, indices, _ in routes]
+    done, total = 0, sum(map(len, wanted))
+    for (start, indices, free), coming in zip(routes, wanted, strict=True):
         state = _State(known[start], appearance)
-        for step, index in enumerate(indices):
+        walk.left.update(indices[len(coming) :])
+        for step, index in enumerate(coming):
             if cancel is not None and cancel.is_set():
                 raise Cancelled
+            if stop is not None and stop.is_set():
+                if done == 0:
+                    raise Cancelled
+                walk.left.update(coming[step:])
+                walk.stops[index] = "it was cancelled"
+                break
             if progress is not None:
                 progress(f"slice {index}", done / max(total, 1))
-            coming = indices[step + 1 : step + 1 + rules.lookahead]
-            engine.ahead([engine.slice(axis, i) for i in coming])
+            engine.ahead([engine.slice(axis, i) for i in coming[step + 1 : step + 1 + rules.lookahead]])
             reason = _step(engine, walk, state, axis, index, rules, free)
             done += 1
             if reason:
                 if free:
                     walk.stops[index] = reason
                 break
+            if told is not None:
+                told(walk, index)
     return walk
 
 
@@ -207,7 +230,21 @@ def _in_slice(engine: Engine, index: int, axis: int, scope: Box, flat: np.ndarra
     return engine.pixels(region).squeeze(axis), mask.squeeze(axis)
 
 
-def _routes(known: list[int], scope: Box, axis: int) -> list[tuple[int, list[int], bool]]:
+def ways(known: Sequence[int], scope: Box, axis: int) -> list[tuple[int, list[int]]]:
+    """How a walk goes: anchor slice, and slices to visit from it, in order.
+
+    Parameters
+    ----------
+    known : sequence of int
+        The anchors' slices, rising.
+    scope : Box
+        Limits of the walk.
+    axis : int
+    """
+    return [(start, indices) for start, indices, _ in _routes(known, scope, axis)]
+
+
+def _routes(known: Sequence[int], scope: Box, axis: int) -> list[tuple[int, list[int], bool]]:
     """Anchor slice, slices to visit from it in order, and whether the walk may stop early there."""
     first, last = scope.low[axis], scope.high[axis] - 1
     routes = [(known[-1], list(range(known[-1] + 1, last + 1)), True)]

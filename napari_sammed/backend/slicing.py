@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from napari_sammed.geometry import Box, Grid
@@ -20,6 +22,22 @@ def slice_of(grid: Grid, axis: int, index: int) -> Box:
     low, high = [0] * grid.ndim, list(grid.shape)
     low[axis], high[axis] = index, index + 1
     return Box(tuple(low), tuple(high))
+
+
+def slabs(scope: Box, axis: int, indices: Iterable[int]) -> tuple[Box, ...]:
+    """Slices across ``axis`` of a part of an image, as boxes of as many neighbouring ones as there are, rising."""
+    runs: list[list[int]] = []
+    for index in sorted(set(indices)):
+        if runs and runs[-1][1] == index:
+            runs[-1][1] += 1
+        else:
+            runs.append([index, index + 1])
+    found = []
+    for first, end in runs:
+        low, high = list(scope.low), list(scope.high)
+        low[axis], high[axis] = first, end
+        found.append(Box(tuple(low), tuple(high)))
+    return tuple(found)
 
 
 def grey(volume: Volume, region: Box) -> np.ndarray:
