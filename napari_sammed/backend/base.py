@@ -56,7 +56,9 @@ class Prediction:
     logits : Logits or None
         To hand back as ``previous`` with the object's next prompt.
     slice_scores : dict of int to float
-        After propagation: slice index along the axis -> confidence.
+        After propagation: slice index along `axis` -> confidence.
+    axis : int or None
+        After propagation: across the slices.
     silent : tuple of Box
         Parts of `scope` of which nothing is said after all, and where nothing may change: slices that a propagation did
         not go to.
@@ -75,6 +77,7 @@ class Prediction:
     reductions: tuple[str, ...] = ()
     logits: Logits | None = None
     slice_scores: dict[int, float] = field(default_factory=dict)
+    axis: int | None = None
     silent: tuple[Box, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     alternatives: tuple[Prediction, ...] = ()

@@ -22,6 +22,7 @@ T = TypeVar("T")
 class _Request:
     key: Hashable
     work: Callable[[threading.Event], Any]
+    stop: threading.Event | None = None
     future: Future[Any] = field(default_factory=Future)
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -50,9 +51,14 @@ class LatestWins:
         with self._wake:
             return bool(self._waiting) or self._running is not None
 
-    def submit(self, key: Hashable, work: Callable[[threading.Event], T]) -> Future[T]:
-        """Queue work; what waits or runs under the same key is superseded."""
-        request = _Request(key, work)
+    def submit(
+        self, key: Hashable, work: Callable[[threading.Event], T], stop: threading.Event | None = None
+    ) -> Future[T]:
+        """Queue work; what waits or runs under the same key is superseded.
+
+        Work that has something to show for itself when it ends early watches `stop`, which `stop_all` sets.
+        """
+        request = _Request(key, work, stop)
         with self._wake:
             if self._closed:
                 raise InputError("The session is closed.")
@@ -78,9 +84,21 @@ class LatestWins:
         for request in dropped:
             request.drop()
 
+    def stop_all(self) -> None:
+        """Drop what waits, and what runs unless it can end early with what it has."""
+        with self._wake:
+            dropped = [self._waiting.pop(key) for key in list(self._waiting)]
+            if self._running is not None:
+                if self._running.stop is None:
+                    dropped.append(self._running)
+                else:
+                    self._running.stop.set()
+        for request in dropped:
+            request.drop()
+
     def close(self) -> None:
-        """Drop everything and end the thread."""
-        self.cancel()
+        """Drop everything, or have it end early, and end the thread."""
+        self.stop_all()
         with self._wake:
             self._closed = True
             self._wake.notify_all()

@@ -132,6 +132,7 @@ class Walker:
             reductions=notes_of(model)
             + tuple(f"Stopped before slice {index}: {why}." for index, why in sorted(walk.stops.items())),
             slice_scores=walk.scores,
+            axis=axis,
             silent=slabs(walk.scope, axis, walk.left),
             seconds=clock.seconds,
         )
@@ -158,6 +159,5 @@ def _piece(walk: Walk, index: int, axis: int, model: str, weights_hash: str) -> 
     scope = slabs(walk.scope, axis, [index])[0]
     mask = walk.mask[scope.shift([-lo for lo in walk.scope.low]).slices]
     score = walk.scores[index]
-    return Prediction.tight(
-        np.array(mask), scope, score=score, model=model, weights_hash=weights_hash, slice_scores={index: score}
-    )
+    rest = {"score": score, "model": model, "weights_hash": weights_hash, "slice_scores": {index: score}, "axis": axis}
+    return Prediction.tight(np.array(mask), scope, **rest)

@@ -63,6 +63,8 @@ class Action:
         For questions: the slice or part they are answered in. For "propagate": hard limits. For "edit": its place.
     axis : int, optional
         For "propagate" and "refine": across the slices.
+    slices : tuple of (int, int)
+        For "propagate": ranges of slices that are asked about, each the first and one past the last; empty for all.
     zoom : bool
         For questions: `region` is looked at closer, starting from the mask as it is.
     target : int, optional
@@ -86,6 +88,7 @@ class Action:
     window: Window | None = None
     region: Box | None = None
     axis: int | None = None
+    slices: tuple[tuple[int, int], ...] = ()
     zoom: bool = False
     target: int | None = None
     reading: int | None = None
@@ -102,7 +105,7 @@ class Action:
     def key(self) -> tuple[object, ...]:
         """Questions of one key ask the same about an object, so that the newest makes the others needless."""
         kind = "propagate" if self.do == "propagate" else "zoom" if self.zoom else "prompt"
-        return (kind, self.label, self.model, self.region)
+        return (kind, self.label, self.model, self.region, self.slices)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ needed are computed again, by asking what was asked then, which gives the same n
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_sammed.backend.base import Backend, Cancel, ImageId, Prediction, Progress
+from napari_sammed.backend.base import Backend, Cancel, ImageId, Partial, Prediction, Progress
 from napari_sammed.errors import NotReady
 from napari_sammed.session.history import Action, History, Origin
+from napari_sammed.session.slices import anchors, spoken_of
 
 if TYPE_CHECKING:
     from napari_sammed.models.base import Logits
@@ -42,10 +43,18 @@ class Asker:
         self._history = history
         self._lock = lock
 
-    def ask(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> tuple[Prediction, Origin]:
-        """Put an action to the backend as the history stands."""
+    def ask(
+        self,
+        action: Action,
+        cancel: Cancel | None,
+        progress: Progress | None,
+        stop: Cancel | None = None,
+        partial: Partial | None = None,
+    ) -> tuple[Prediction, Origin]:
+        """Put an action to the backend as the history stands; `stop` and `partial` are for propagations."""
         if action.do == "propagate":
-            return self._propagate(action, cancel, progress), Origin()
+            wanted = [index for first, end in action.slices for index in range(first, end)]
+            return self._propagate(action, wanted or None, cancel, stop, progress, partial), Origin()
         if action.zoom:
             return self._refine(action, cancel, progress), Origin()
         with self._lock:
@@ -72,15 +81,20 @@ class Asker:
         together = tuple(action.id for action in actions)
         return [(answer, Origin(None, answer.logits is not None, together)) for answer in answers]
 
-    def repeat(self, action_id: int, origin: Origin, cancel: Cancel | None) -> dict[int, Prediction]:
-        """Ask again what was asked before, the same way; also gives the answers that came in the same pass."""
+    def repeat(
+        self, action_id: int, origin: Origin, cancel: Cancel | None, stored: Prediction
+    ) -> dict[int, Prediction]:
+        """Ask again what was asked before, the same way; also gives the answers that came in the same pass.
+
+        Of a propagation, the slices that the stored answer speaks of are asked for: it may have been stopped.
+        """
         with self._lock:
             actions = [self._history.find(number) for number in origin.together or (action_id,)]
         action = actions[0]
         if origin.together:
             answers = [answer for answer, _ in self.ask_together(actions, cancel, None)]
         elif action.do == "propagate":
-            answers = [self._propagate(action, cancel, None)]
+            answers = [self._propagate(action, spoken_of(stored, action.axis or 0), cancel)]
         elif action.zoom:
             answers = [self._refine(action, cancel, None)]
         else:
@@ -104,18 +118,30 @@ class Asker:
             idle=self._idle,
         )
 
-    def _propagate(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> Prediction:
+    def _propagate(
+        self,
+        action: Action,
+        only: Collection[int] | None,
+        cancel: Cancel | None,
+        stop: Cancel | None = None,
+        progress: Progress | None = None,
+        partial: Partial | None = None,
+    ) -> Prediction:
+        axis = action.axis if action.axis is not None else 0
         with self._lock:
-            anchors = self._history.anchors(action)
+            known = anchors(self._history, action.label, axis, action)
         return self._backend.propagate(
             self._image,
             action.model,
-            anchors,
-            action.axis if action.axis is not None else 0,
+            known,
+            axis,
             window=action.window,
             within=action.region,
+            only=only,
             cancel=cancel,
+            stop=stop,
             progress=progress,
+            partial=partial,
         )
 
     def _refine(self, action: Action, cancel: Cancel | None, progress: Progress | None) -> Prediction:
@@ -150,7 +176,7 @@ class Asker:
 
     def _recall(self, action_id: int, stored: Prediction, origin: Origin, cancel: Cancel | None) -> Prediction:
         """A stored answer with its logits, computed again and kept; without any if the weights are others now."""
-        again = self.repeat(action_id, origin, cancel)[action_id]
+        again = self.repeat(action_id, origin, cancel, stored)[action_id]
         if (again.model, again.weights_hash) != (stored.model, stored.weights_hash):
             return stored
         if len(again.alternatives) != len(stored.alternatives):

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_sammed.backend.base import Backend, ImageId, Prediction, Progress
 from napari_sammed.backend.latest import LatestWins
 from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box
 from napari_sammed.session.actions import Action, Change
 from napari_sammed.session.asking import Asker
+from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History, Origin, span_of
 from napari_sammed.session.journal import Journal
 from napari_sammed.session.records import action_to_json, answer_to_json, refill
+from napari_sammed.session.roster import painted
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Conversation:
     history : History
     lock : threading.RLock
         Held while the history is read or changed.
+    growth : Growth or None
+        What has come of the answer to the propagation that is running.
     """
 
     def __init__(self, backend: Backend, image: ImageId, path: Path | None, header: dict[str, Any]) -> None:
@@ -65,6 +71,8 @@ class Conversation:
         self._asker = Asker(backend, image, self.history, self.lock)
         self._requests = LatestWins("napari-sammed-session")
         self._listeners: list[Callable[[Change], None]] = []
+        self._watchers: list[Callable[[Change], None]] = []  # those of the listeners who want to see objects grow
+        self.growth: Growth | None = None
         self._journal = None if path is None else Journal(path, header)
         if self._journal is not None:
             refill(self.history, self._journal.entries)
@@ -74,9 +82,11 @@ class Conversation:
         """Whether an answer is on its way."""
         return self._requests.busy
 
-    def listen(self, listener: Callable[[Change], None]) -> None:
-        """Call ``listener`` after every change."""
+    def listen(self, listener: Callable[[Change], None], growing: bool) -> None:
+        """Call ``listener`` after every change; with `growing` also for pieces of answers on their way."""
         self._listeners.append(listener)
+        if growing:
+            self._watchers.append(listener)
 
     def notify(self, labels: tuple[int, ...], box: Box | None) -> None:
         """Tell the listeners."""
@@ -105,20 +115,31 @@ class Conversation:
                 self._journal.append({"do": name})
             action = self.history.undo() if name == "undo" else self.history.redo()
             after = self.history.objects
+            grown = None
             if name == "undo" and action.asks:
                 self.drop(action)
+                grown = self._end_growth(action)
         concerned = {*before, *after} if action.do == "overlap" else {action.label, *action.sources}
         states = (o.get(label) for o in (before, after) for label in concerned)
-        return action, span_of(state.mask for state in states if state is not None)
+        box = span_of(state.mask for state in states if state is not None)
+        return action, _joined(box, grown)
 
     def ask(self, action: Action, progress: Progress | None) -> Future[Prediction]:
         """Have an action answered beside the caller."""
+        stop = threading.Event() if action.do == "propagate" else None
 
         def work(cancel: threading.Event) -> Prediction:
-            answers = self._answered([action], lambda asked: [self._asker.ask(asked[0], cancel, progress)], cancel)
-            return answers[0]
+            growth = Growth(action) if stop is not None and self._watchers else None
 
-        return self._requests.submit(action.key, work)
+            def partial(piece: Prediction) -> None:
+                self._grow(growth, piece, cancel)
+
+            def ask(actions: Sequence[Action]) -> list[tuple[Prediction, Origin]]:
+                return [self._asker.ask(actions[0], cancel, progress, stop, None if growth is None else partial)]
+
+            return self._answered([action], ask, cancel)[0]
+
+        return self._requests.submit(action.key, work, stop)
 
     def ask_together(self, actions: Sequence[Action], progress: Progress | None) -> Future[list[Prediction]]:
         """Have the first prompts of several objects, all boxes for one model, answered in one pass.
@@ -143,8 +164,17 @@ class Conversation:
         self._requests.cancel(action.key)
 
     def cancel(self) -> None:
-        """Stop everything that is on its way."""
-        self._requests.cancel()
+        """Stop everything that is on its way; a propagation keeps the slices that it has answered."""
+        self._requests.stop_all()
+
+    def labels(self, box: Box) -> np.ndarray:
+        """The label image of all objects inside a box, with what is there of the answer on its way."""
+        with self.lock:
+            growth, stack = self.growth, self.history.stack
+            if growth is not None:
+                kept = self.history.closer(growth.action.label)
+                stack = [growth.shown(s, box, kept) if s.label == growth.action.label else s for s in stack]
+        return painted(stack, box)
 
     def close(self) -> None:
         """Stop what is running and close the journal."""
@@ -172,7 +202,7 @@ class Conversation:
                         changes = self._arrived(actions, found, entries)
                     actions = standing
         except BaseException as error:
-            self.notify(tuple(action.label for action in actions), None)
+            self.notify(tuple(action.label for action in actions), self._end_growth(*actions))
             if cancel.is_set():  # whatever went wrong, the question no longer stands (undone: it has no prompts)
                 raise Cancelled from error
             raise
@@ -198,17 +228,46 @@ class Conversation:
         changes = []
         for action, (answer, origin), entry in zip(actions, found, entries, strict=True):
             before = self.history.mask(action.label)
+            grown = self._end_growth(action)
             self._keep(action.id, answer, origin, entry)
             if action.do in ("remove", "replace"):
                 changed = span_of((before, self.history.mask(action.label))) or answer.box
             else:
                 touched = None if before is None else before.extent.intersect(answer.scope)
                 changed = answer.box if touched is None else answer.box.union(touched)
-            changes.append(((action.label,), changed))
+            changes.append(((action.label,), _joined(changed, grown)))
         return changes
+
+    def _grow(self, growth: Growth, piece: Prediction, cancel: threading.Event) -> None:
+        """A piece of an answer has come: show it, unless nobody waits for the answer any more."""
+        action = growth.action
+        with self.lock:
+            waited_for = action in self.history.since_clear(action.label) and action.label not in self.history.locked
+            if cancel.is_set() or not waited_for:
+                box = self._end_growth(action)
+            else:
+                self.growth = growth
+                growth.pieces.append(piece)
+                box = piece.scope
+        if box is not None:
+            for watcher in self._watchers:
+                watcher(Change((action.label,), box))
+
+    def _end_growth(self, *actions: Action) -> Box | None:
+        """Forget the pieces of an answer, which is there or called off; where they were."""
+        with self.lock:
+            growth = self.growth
+            if growth is None or growth.action not in actions:
+                return None
+            self.growth = None
+            return growth.box
 
     def _keep(self, action_id: int, answer: Prediction, origin: Origin, entry: dict[str, Any]) -> None:
         """Write an answer down, then let it count."""
         if self._journal is not None:
             self._journal.append(entry)
         self.history.answer(action_id, answer, origin)
+
+
+def _joined(box: Box | None, other: Box | None) -> Box | None:
+    return box if other is None else other if box is None else box.union(other)

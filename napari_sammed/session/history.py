@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sammed.backend.base import Prediction
-from napari_sammed.backend.masks import apply, slice_mask, span_of
+from napari_sammed.backend.masks import apply, span_of
 from napari_sammed.backend.slicing import extent_of, in_region
-from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
@@ -121,7 +120,7 @@ class History:
     def standing(self, label: int, until: Action | None = None) -> dict[int, Prompt]:
         """The object's prompts since it was last cleared, by the action that gave them, up to and including one."""
         prompts: dict[int, Prompt] = {}
-        for action in self._since_clear(label, until):
+        for action in self.since_clear(label, until):
             if action.do == "prompt":
                 prompts[action.id] = action.prompt
             elif action.do == "replace" and action.target in prompts:
@@ -142,7 +141,7 @@ class History:
         """
         prompts = self.prompts(action.label, action)
         own = prompts if action.region is None else in_region(prompts, action.region)
-        actions = self._since_clear(action.label, action)
+        actions = self.since_clear(action.label, action)
         mergers = [place for place, earlier in enumerate(actions) if earlier.do == "merge"]
         if mergers:  # no prompt of before tells of what came in then, but the mask does
             actions = actions[mergers[-1] + 1 :]
@@ -163,7 +162,7 @@ class History:
         not.
         """
         found = None
-        for earlier in self._since_clear(action.label, action):
+        for earlier in self.since_clear(action.label, action):
             if earlier.do in ("remove", "replace", "merge"):
                 found = None
             if earlier.id == action.id:
@@ -180,7 +179,7 @@ class History:
 
     def open_questions(self, label: int) -> list[Action]:
         """The latest standing question of each key, where it has no answer."""
-        actions = self._since_clear(label, None)
+        actions = self.since_clear(label)
         overtaken = self._overtaken(actions, waiting=True)
         latest = {a.key: a for a in actions if a.asks and a.id not in overtaken}
         return [a for a in latest.values() if a.id not in self.answers]
@@ -192,16 +191,16 @@ class History:
     def stale(self, target: int, label: int) -> list[Action]:
         """The questions after a prompt that asked about it too, and so need asking again when it goes."""
         prompt = self.standing(label)[target]
-        return [a for a in self._since_clear(label, None) if a.id > target and _included(a, prompt)]
+        return [a for a in self.since_clear(label) if a.id > target and _included(a, prompt)]
 
     def latest(self, label: int) -> tuple[Action, Prediction] | None:
         """The action whose answer counted last for the object's mask, and that answer; None if there is none."""
-        counted = self._counted(label, None)
+        counted = self.counted(label)
         return counted[-1] if counted else None
 
     def mask(self, label: int, before: Action | None = None) -> MaskPrompt | None:
         """The object's mask, after all standing actions or just before one of them."""
-        counted = self._counted(label, before)
+        counted = self.counted(label, before)
         ids = tuple(a.id for a, _ in counted)
         known, mask = self._masks.get(label, ((), None))
         if ids[: len(known)] != known:
@@ -216,35 +215,13 @@ class History:
 
     def closer(self, label: int) -> list[Box]:
         """Where an object was looked at closer, so that plain questions to come leave its mask as it is."""
-        return _looked_closer(self._counted(label, None))
+        return _looked_closer(self.counted(label))
 
     def labels(self, box: Box) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
         return painted(self.stack, box)
 
-    def anchors(self, action: Action) -> tuple[MaskPrompt, ...]:
-        """The slices across ``action.axis`` where the object is known best, to propagate from.
-
-        Those that were prompted or edited by hand since the object was last cleared; else the slice with most voxels.
-        """
-        axis = action.axis
-        mask = self.mask(action.label, before=action)
-        if axis is None or mask is None:
-            raise InputError(f"Object {action.label} has no mask yet to propagate: click, draw a box or paint first.")
-        start, stop = mask.extent.low[axis], mask.extent.high[axis]
-        known = self.standing(action.label, action)
-        touched: set[int] = set()
-        for earlier in self._since_clear(action.label, action):
-            prompt = known.get(earlier.id)
-            region = earlier.region or (extent_of(prompt) if prompt is not None else None)
-            if (prompt is not None or earlier.do == "edit") and region is not None and region.shape[axis] == 1:
-                touched.add(region.low[axis])
-        slices = np.moveaxis(mask.mask, axis, 0)
-        filled = [start + i for i in range(stop - start) if slices[i].any()]
-        chosen = [i for i in filled if i in touched] or [start + int(np.argmax(slices.sum(axis=(1, 2))))]
-        return tuple(slice_mask(mask, axis, index) for index in chosen)
-
-    def _since_clear(self, label: int, until: Action | None) -> list[Action]:
+    def since_clear(self, label: int, until: Action | None = None) -> list[Action]:
         """An object's standing actions since it was made or last cleared, up to and including one of them."""
         kept: list[Action] = []
         for action in self._of(label, until):
@@ -264,8 +241,8 @@ class History:
         self.done.append(action)
         self._own.setdefault(action.label, []).append(action)
 
-    def _counted(self, label: int, before: Action | None) -> list[tuple[Action, Prediction]]:
-        """The standing actions that have answers which count, with those, up to but without one of them."""
+    def counted(self, label: int, before: Action | None = None) -> list[tuple[Action, Prediction]]:
+        """An object's standing actions whose answers count, with those, up to but without one of them."""
         actions = [a for a in self._of(label, before) if before is None or a.id != before.id]
         overtaken = self._overtaken(actions, waiting=False)
         counted: list[tuple[Action, Prediction]] = []

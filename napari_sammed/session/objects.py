@@ -15,6 +15,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
 from napari_sammed.session.conversation import Conversation, Step
+from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History
 from napari_sammed.session.records import BY_HAND
 from napari_sammed.session.saving import prepared
@@ -55,13 +56,23 @@ class SessionObjects:
         return self._conversation.busy
 
     def labels(self, box: Box | None = None) -> np.ndarray:
-        """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
-        with self._lock:
-            return self.history.labels(box or self.image.grid.box)
+        """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows.
 
-    def on_change(self, listener: Callable[[Change], None]) -> None:
-        """Call ``listener`` after every change, on whichever thread makes it."""
-        self._conversation.listen(listener)
+        While a propagation runs and somebody watches, with the slices that it has reached.
+        """
+        return self._conversation.labels(box or self.image.grid.box)
+
+    @property
+    def growth(self) -> Growth | None:
+        """What a running propagation has reached so far, if somebody watches; to be read only."""
+        return self._conversation.growth
+
+    def on_change(self, listener: Callable[[Change], None], *, growing: bool = False) -> None:
+        """Call ``listener`` after every change, on whichever thread makes it.
+
+        With `growing` also when a running propagation has reached a slice, which only `labels` and `growth` show yet.
+        """
+        self._conversation.listen(listener, growing)
 
     # ---- what the user does --------------------------------------------------------------------------------------
 

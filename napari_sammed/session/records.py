@@ -42,6 +42,8 @@ def action_to_json(action: Action) -> dict[str, Any]:
     for name in ("axis", "target", "reading", "on", "position"):
         if getattr(action, name) is not None:
             entry[name] = getattr(action, name)
+    if action.slices:
+        entry["slices"] = [list(part) for part in action.slices]
     if action.sources:
         entry["sources"] = list(action.sources)
     return entry
@@ -59,6 +61,7 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         window=Window.from_json(entry["window"]) if "window" in entry else None,
         region=_box_from_json(entry["region"]) if "region" in entry else None,
         axis=entry.get("axis"),
+        slices=tuple((int(first), int(end)) for first, end in entry.get("slices", ())),
         zoom=entry.get("zoom", False),
         target=entry.get("target"),
         reading=entry.get("reading"),
@@ -83,6 +86,11 @@ def answer_to_json(action_id: int, answer: Prediction, origin: Origin) -> dict[s
         entry["carries"] = True
     if origin.together:
         entry["together"] = list(origin.together)
+    if answer.slice_scores:
+        entry["axis"] = answer.axis
+        entry["slice_scores"] = {str(index): score for index, score in sorted(answer.slice_scores.items())}
+    if answer.silent:
+        entry["silent"] = [_box_to_json(box) for box in answer.silent]
     if answer.alternatives:
         entry["alternatives"] = [_reading_to_json(other) for other in answer.alternatives]
     return entry
@@ -96,9 +104,14 @@ def answer_from_json(entry: dict[str, Any]) -> tuple[Prediction, Origin]:
         "weights_hash": entry["weights"],
         "reductions": tuple(entry["reductions"]),
     }
+    parts = {  # of a propagation; journals of before have no scores
+        "slice_scores": {int(index): float(score) for index, score in entry.get("slice_scores", {}).items()},
+        "axis": entry.get("axis"),
+        "silent": tuple(_box_from_json(corners) for corners in entry.get("silent", ())),
+    }
     others = tuple(Prediction(**_reading_from_json(other), **common) for other in entry.get("alternatives", ()))
     origin = Origin(entry["previous"], entry.get("carries", False), tuple(entry.get("together", ())))
-    return Prediction(**_reading_from_json(entry), **common, alternatives=others), origin
+    return Prediction(**_reading_from_json(entry), **common, **parts, alternatives=others), origin
 
 
 def _reading_to_json(answer: Prediction) -> dict[str, Any]:
@@ -167,7 +180,7 @@ def replay(
             action_id = int(entry["answer"])
             if history.find(action_id).asks:  # else painted, or taken over from elsewhere
                 if action_id not in again:
-                    again |= asker.repeat(action_id, origin, cancel)
+                    again |= asker.repeat(action_id, origin, cancel, answer)
                 answer = again.pop(action_id)
             history.answer(action_id, answer, origin)
         except (KeyError, TypeError) as error:

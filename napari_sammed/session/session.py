@@ -18,10 +18,11 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.prompts import Prompt, Prompts
-from napari_sammed.session.actions import Change
+from napari_sammed.session.actions import Action, Change
 from napari_sammed.session.conversation import Step
 from napari_sammed.session.previewing import SessionPreviews
 from napari_sammed.session.routing import AUTO
+from napari_sammed.session.slices import Part, ranges, slices_of
 from napari_sammed.volume import Volume
 
 __all__ = ["AUTO", "Change", "Session", "Step"]
@@ -69,9 +70,16 @@ class Session(SessionPreviews):
         return super().busy or self._classifying.busy
 
     def propagate(
-        self, *, axis: int | None = None, model: str | None = None, progress: Progress | None = None
+        self,
+        *,
+        axis: int | None = None,
+        model: str | None = None,
+        part: Part = "all",
+        progress: Progress | None = None,
     ) -> Future[Prediction]:
-        """Carry the current object from the slices where it was prompted through the stack, both ways.
+        """Carry the current object from the slices where it was prompted through the stack.
+
+        `cancel` ends it with the slices that were reached until then; undo takes all of them back.
 
         Parameters
         ----------
@@ -79,7 +87,16 @@ class Session(SessionPreviews):
             Across the slices; default: that of the object's last prompt, else the image's default.
         model : str, optional
             A 2D model; default: the object's last one, else the default for boxes.
+        part : {"all", "changed", "up", "down"}
+            Which slices to go to; the others stay exactly as they are. "changed": those whose nearest marked slice is
+            another one, or looks otherwise, than when they were last answered, and those that were not reached then.
+            "up" and "down": those of higher or lower index than the slice that was marked last.
         progress : callable, optional
+
+        Raises
+        ------
+        InputError
+            If there is no mask or no such slice, or if nothing has changed.
         """
         if self.image.grid.ndim != 3:
             raise InputError("Only a volume has slices to propagate through; this image is flat.")
@@ -91,10 +108,11 @@ class Session(SessionPreviews):
         name = self._routing.planar_model(model, state.label)
         if state.mask is None:
             raise InputError(f"{state.name} has no mask yet to propagate: click, draw a box or paint first.")
+        asked = {"label": state.label, "model": name, "window": self.window, "region": limits, "axis": axis}
         with self._lock:
-            action = self._record(
-                do="propagate", label=state.label, model=name, window=self.window, region=limits, axis=axis
-            )
+            fresh = Action(self.history.next_id, "propagate", **asked)
+            wanted = slices_of(self.history, state.label, axis, part, fresh, self.image.grid.box)
+            action = self._record(do="propagate", **asked, slices=ranges(wanted))
         self._notify(state.label, None)
         return self._conversation.ask(action, progress)
 
@@ -195,7 +213,10 @@ class Session(SessionPreviews):
         return self.take(classes.mask(name), name, source=classes.model, weights_hash=classes.weights_hash)
 
     def cancel(self) -> None:
-        """Stop everything that is on its way; the prompts stay and are answered with the next one."""
+        """Stop everything that is on its way; the prompts stay and are answered with the next one.
+
+        A propagation keeps the slices that it has reached.
+        """
         self._conversation.cancel()
         self._classifying.cancel()
 
