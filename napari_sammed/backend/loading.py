@@ -42,8 +42,10 @@ class Models:
         return self._loaded.get(name)
 
     def use(self, name: str, files: Files) -> None:
-        """Load a model from the user's own weight files when it is next needed."""
+        """Load a model from the user's own weight files when it is next needed; from the official ones for none."""
         self._weights[name] = files
+        if isinstance(files, Sequence) and not files:
+            del self._weights[name]
         self._loaded.pop(name, None)
 
     def card(self, name: str) -> ModelCard:

@@ -91,7 +91,7 @@ class LocalBackend:
         return self._models.card(model)
 
     def use_weights(self, model: str, files: Files) -> None:
-        """Take a model's weights from the user's own files from now on."""
+        """Take a model's weights from the user's own files from now on; none for the official ones."""
         self._inference.submit(lambda: self._models.use(model, files), Priority.CLICK)
 
     def load(self, model: str, *, cancel: Cancel | None = None, progress: Progress | None = None) -> PromptableModel:

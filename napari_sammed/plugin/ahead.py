@@ -132,8 +132,8 @@ class EncodeAhead:
 
     def _model_for(self, session: Session, mode: Mode) -> str:
         """The model that will probably be asked next."""
-        chosen = self._desk.panel.image_section.model.key or AUTO
         usual: Prompt = session.image.grid.box if mode is Mode.BOX else Point((0,) * self.image.ndim)
+        chosen = self._desk.intake.model_for(session, usual)
         return default_for(self.image.ndim, usual) if chosen == AUTO else chosen
 
     def _drop(self) -> None:

@@ -18,6 +18,8 @@ from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import Mode
 from napari_sammed.plugin.memory import Memory
 from napari_sammed.plugin.model_offers import ModelOffers
+from napari_sammed.plugin.preference_page import PreferencePage
+from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.segmentation import NOT_IN_3D, Segmentation
 from napari_sammed.plugin.shortcut_list import ShortcutList
 from napari_sammed.plugin.views.choosers import Choice
@@ -51,11 +53,14 @@ class Coordinator:
         self.viewer = viewer
         self.panel = panel
         self.current: Segmentation | None = None
-        self._own_backend = _local_backend() if backend is None else None
+        self._memory = Memory()
+        self._preferences = Preferences(self._memory)
+        self._own_backend = _local_backend(self._preferences) if backend is None else None
         self._backend = backend or self._own_backend
         self._gui = GuiThread()
         self._background = Background(self._gui)
-        self._offers = ModelOffers(panel, self._backend, self._gui)
+        self._offers = ModelOffers(panel, self._backend, self._gui, self._memory)
+        self._preference_page = PreferencePage(panel, self._preferences, self._offers, self._gui)
         self._closed = False
         actions = {
             "new": lambda: self._with(Segmentation.new_object),
@@ -69,7 +74,6 @@ class Coordinator:
             "reading": lambda: self._with(Segmentation.show_reading, 1),
             "reading back": lambda: self._with(Segmentation.show_reading, -1),
         }
-        self._memory = Memory()
         self._keyboard = Keyboard(actions, self._memory, self._on_keys)
         self._shortcut_list = ShortcutList(panel, self._keyboard)
         self._connect_panel(actions)
@@ -85,6 +89,8 @@ class Coordinator:
             return
         self._closed = True
         self._shortcut_list.close()
+        self._preference_page.close()
+        self._preferences.close()
         self._disconnect_viewer()
         if self.current is not None:
             self.current.close()
@@ -122,7 +128,7 @@ class Coordinator:
             return
         self.panel.image_section.image.set_key(str(layer.unique_id))
         size = images.bytes_to_read(view)
-        if size > images.ASK_ABOVE and not asked:
+        if size > self._preferences["ask_above"] * 2**30 and not asked:
             self.panel.set_usable(False)
             self.panel.status.say(
                 f"{layer.name} has to be read first, {size / 2**30:.1f} GiB: choose it in the list of images to do so."
@@ -132,7 +138,14 @@ class Coordinator:
         self.panel.objects.set_flat(view.ndim == 2)
         self.panel.image_section.window_.setEnabled(not view.rgb)
         self.current = Segmentation(
-            self.viewer, view, self.panel, self._backend, self._gui, self._background, self._keyboard
+            self.viewer,
+            view,
+            self.panel,
+            self._backend,
+            self._gui,
+            self._background,
+            self._keyboard,
+            self._preferences,
         )
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_transform)
@@ -158,6 +171,7 @@ class Coordinator:
         panel.classes.taken.connect(lambda name: self._with(Segmentation.take_class, name))
         panel.wanted.connect(lambda name: actions[name]())
         panel.shortcuts_wanted.connect(self._shortcut_list.show)
+        panel.preferences_wanted.connect(self._preference_page.show)
         panel.section_toggled.connect(self._on_section)
         panel.set_open(self._sections())
         panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
@@ -285,7 +299,7 @@ class Coordinator:
             self.panel.slices.set_limits(count, min(max(here, 0), count - 1))
 
 
-def _local_backend() -> Any:
+def _local_backend(preferences: Preferences) -> Any:
     from napari_sammed.backend.local import LocalBackend
 
-    return LocalBackend()
+    return LocalBackend(preferences["device"], cache_bytes=round(preferences["cache"] * 2**30))

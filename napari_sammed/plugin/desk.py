@@ -14,6 +14,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter
+from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.prompt_intake import PromptIntake
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.waiting import Waiting
@@ -39,6 +40,7 @@ class Desk:
     background : Background
     keys : Keyboard
         Binds keys on the layers.
+    preferences : Preferences
     on_prompts, on_paint : callable
         Called when the user may have changed prompts, and has painted in the labels.
 
@@ -61,6 +63,7 @@ class Desk:
         gui: GuiThread,
         background: Background,
         keys: Keyboard,
+        preferences: Preferences,
         *,
         on_prompts: Callable[[], None],
         on_paint: Callable[[], None],
@@ -71,6 +74,7 @@ class Desk:
         self.gui = gui
         self.background = background
         self.keys = keys
+        self.preferences = preferences
         self.session: Session | None = None
         self.closed = False
         self.writer = LayerWriter(
@@ -82,7 +86,7 @@ class Desk:
             keys=keys,
         )
         self.answers = Waiting(panel.status, gui, lambda: self.session is not None and self.session.busy)
-        self.intake = PromptIntake(self.writer, panel, self.expect, self.answers.progress)
+        self.intake = PromptIntake(self.writer, panel, self.expect, self.answers.progress, preferences)
         self._waiting: list[Callable[[Session], Any]] = []  # for the session to be open
         self._sizes: dict[int, tuple[MaskPrompt | None, int]] = {}
 

@@ -30,9 +30,6 @@ NAMES_KEY = "label_names"
 MEMORY_LIMIT = 4 << 30
 """Bytes of an image on disk or in pieces that is still read into memory as a whole."""
 
-ASK_ABOVE = 2 << 30
-"""Bytes of such an image above which it is read only once the user has asked for it."""
-
 
 def check(layer: ImageView | Image) -> None:
     """Refuse, without reading a voxel, layers that cannot be segmented.

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from napari_sammed.plugin.preferences import Preferences
+
 FOLDER_VARIABLE = "NAPARI_SAMMED_SESSIONS"
 
 
 def folder() -> Path:
-    """The user's folder of sessions, or the one named by the environment variable ``NAPARI_SAMMED_SESSIONS``."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
+    """Where sessions are kept.
+
+    The folder named by the environment variable ``NAPARI_SAMMED_SESSIONS``, else that of the user's preferences, else
+    one in the user's data folder.
+    """
+    chosen = os.environ.get(FOLDER_VARIABLE) or Preferences()["sessions"]
     if chosen:
         return Path(chosen).expanduser().absolute()
     import platformdirs

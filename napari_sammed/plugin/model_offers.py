@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from napari_sammed.models import weights as store
 from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import by_hand
+from napari_sammed.plugin import own_weights
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.views import weights as dialogs
 from napari_sammed.plugin.views.choosers import AUTO, Choice, ModelChooser, Weights
@@ -23,6 +25,7 @@ from napari_sammed.plugin.views.choosers import AUTO, Choice, ModelChooser, Weig
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Backend
     from napari_sammed.models.base import ModelCard
+    from napari_sammed.plugin.memory import Memory
     from napari_sammed.plugin.views.panel import Panel
 
 _AUTO_TOOLTIP = "Boxes go to LiteMedSAM, clicks in volumes to the random walker; an object stays with its model."
@@ -36,18 +39,24 @@ class ModelOffers:
     panel : Panel
     backend : Backend
     gui : GuiThread
+    memory : Memory
+        Keeps which weight files the user has chosen.
     """
 
-    def __init__(self, panel: Panel, backend: Backend, gui: GuiThread) -> None:
+    def __init__(self, panel: Panel, backend: Backend, gui: GuiThread, memory: Memory) -> None:
         self._panel = panel
         self._backend = backend
         self._gui = gui
         self._background = Background(gui)  # of its own: a download must not hold up images and sessions
+        self._memory = memory
         self._own: dict[str, tuple[Path, ...]] = {}
+        self._complaints: dict[str, str] = {}  # about files of before
+        self._on_own: Callable[[], None] = lambda: None
         self._fetching: dict[str, threading.Event] = {}
         for chooser in self._choosers:
             chooser.fetch_wanted.connect(self.fetch)
             chooser.files_wanted.connect(self.choose_files)
+        self._use_remembered()
 
     def show(self) -> None:
         """Offer what the registry knows, as it stands on this machine now."""
@@ -65,6 +74,7 @@ class ModelOffers:
         prompted, classes = self._choosers
         prompted.set_models(auto + [_choice(row) for row in rows if row.prompts], notes, weights)
         classes.set_models([_choice(row) for row in rows if not row.prompts], notes, weights)
+        self._on_own()
 
     def fetch(self, name: str) -> None:
         """Fetch a model's weights if the user agrees to their licence; called again meanwhile, stop."""
@@ -101,11 +111,35 @@ class ModelOffers:
         def done(future: Future[None]) -> None:
             if future.exception() is None:
                 self._own[name] = files
+                self._settled(name)
                 self._backend.use_weights(name, files)
             self._report(future, f"{card.title} uses {_names(files)} from now on.", "")
 
+        def look() -> None:
+            check(card, files)
+            own_weights.remember(self._memory, name, files)
+
         self._panel.status.say(f"Looking at {_names(files)} …")
-        self._background.run(lambda: check(card, files), done)
+        self._background.run(look, done)
+
+    def forget_files(self, name: str) -> None:
+        """Use the official weights of a model again, instead of files that the user chose."""
+        own_weights.forget(self._memory, name)
+        self._settled(name)
+        if self._own.pop(name, None) is not None:
+            self._backend.use_weights(name, ())
+        self._panel.status.say(f"{registry.card(name).title} uses its official weights from now on.")
+        self.show()
+
+    @property
+    def own_weights(self) -> dict[str, str]:
+        """Models with weight files that the user chose -> what is said of these."""
+        said = {name: f"{registry.card(name).title}: {_names(files)}" for name, files in self._own.items()}
+        return said | {name: f"{registry.card(name).title}: {text}" for name, text in self._complaints.items()}
+
+    def on_own_weights(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when other weight files are used than before."""
+        self._on_own = listener
 
     def close(self, wait: bool) -> None:
         """Stop downloads."""
@@ -117,9 +151,36 @@ class ModelOffers:
     def _choosers(self) -> tuple[ModelChooser, ModelChooser]:
         return self._panel.image_section.model, self._panel.classes.model
 
+    def _use_remembered(self) -> None:
+        """Have the files that were chosen before used again, where they are still the same."""
+        if not isinstance(self._backend, LocalBackend):
+            return
+        for name, files in own_weights.remembered(self._memory).items():
+            if name in registry.names():
+                done = partial(self._on_looked, name, files)
+                self._background.run(partial(own_weights.complaint, self._memory, name), done)
+
+    def _on_looked(self, name: str, files: tuple[Path, ...], future: Future[str]) -> None:
+        if name in self._own:  # the user was faster
+            return
+        text = str(future.exception() or "") or future.result()
+        if text:
+            self._complaints[name] = text
+            self._panel.status.warn(f"{registry.card(name).title}: {text}", f"weights of {name}")
+        else:
+            self._own[name] = files
+            self._backend.use_weights(name, files)
+        self.show()
+
+    def _settled(self, name: str) -> None:
+        self._complaints.pop(name, None)
+        self._panel.status.warn("", f"weights of {name}")
+
     def _note(self, row: Row) -> str:
         if row.name in self._own:
             return f"{row.summary} Its weights: {_names(self._own[row.name])}."
+        if row.name in self._complaints:
+            return f"{row.summary} {self._complaints[row.name]}"
         return messages.model_note(registry.card(row.name), row)
 
     def _weights(self, row: Row) -> Weights:

@@ -33,7 +33,8 @@ def open_session(image: ImageView, backend: Backend) -> Session:
 def close_session(session: Session) -> None:
     """Close a session; leaves no journal behind in which nothing was done."""
     session.close()
-    remove_if_empty(journal_of(session.image.hash))
+    if session.journal is not None:
+        remove_if_empty(session.journal)
 
 
 def get_ready(session: Session, model: str, region: Box, window: Window) -> None:

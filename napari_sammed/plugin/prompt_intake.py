@@ -11,12 +11,15 @@ from napari_sammed.intensity import Window
 from napari_sammed.plugin.coordinates import hidden_axis
 from napari_sammed.plugin.edits import as_thick
 from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
-from napari_sammed.prompts import Prompt
+from napari_sammed.prompts import Box, Point, Prompt, Stroke
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
     from napari_sammed.plugin.layers import LayerWriter
+    from napari_sammed.plugin.preferences import Preferences
     from napari_sammed.plugin.views.panel import Panel
+
+_PREFERRED = {"click_model": Point, "box_model": Box, "stroke_model": Stroke}
 
 
 class PromptIntake:
@@ -29,15 +32,22 @@ class PromptIntake:
     expect : callable
         Told of every answer to come.
     progress : callable
+    preferences : Preferences
     """
 
     def __init__(
-        self, writer: LayerWriter, panel: Panel, expect: Callable[[Future[Prediction]], None], progress: Progress
+        self,
+        writer: LayerWriter,
+        panel: Panel,
+        expect: Callable[[Future[Prediction]], None],
+        progress: Progress,
+        preferences: Preferences,
     ) -> None:
         self._writer = writer
         self._panel = panel
         self._expect = expect
         self._progress = progress
+        self._preferences = preferences
 
     def take(self, session: Session) -> None:
         """Take everything over that has changed since the prompts were shown.
@@ -52,12 +62,29 @@ class PromptIntake:
             self._alter(session, number, altered[number])
         for prompt in added:
             self.use_settings(session)
-            self._expect(session.add(prompt, axis=self._axis, progress=self._progress))
+            model = self.model_for(session, prompt)
+            self._expect(session.add(prompt, model=model, axis=self._axis, progress=self._progress))
 
     def use_settings(self, session: Session) -> None:
         """Have the session use the model and the mapping of grey values that the panel shows."""
         session.model = self._panel.image_section.model.key or AUTO
         session.window = self.window(session)
+
+    def model_for(self, session: Session, prompt: Prompt) -> str:
+        """The model that the panel shows for a prompt of the current object.
+
+        While that is "auto", an object without prompts goes to the model that the user prefers for this kind, and
+        stays with it; "auto" where the user prefers none, or one that cannot look at this image.
+        """
+        chosen = self._panel.image_section.model.key or AUTO
+        state = session.objects.get(session.current)
+        kind = next((name for name, kinds in _PREFERRED.items() if isinstance(prompt, kinds)), None)
+        if chosen != AUTO or kind is None or (state is not None and state.prompts):
+            return chosen
+        preferred = self._preferences[kind]
+        if preferred == AUTO or session.image.grid.ndim in session.backend.card(preferred).dimensions:
+            return preferred
+        return preferred if 2 in session.backend.card(preferred).dimensions else AUTO
 
     def window(self, session: Session) -> Window:
         """The mapping of grey values that the panel shows."""

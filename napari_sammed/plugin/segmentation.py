@@ -23,6 +23,7 @@ from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.object_rows import ObjectRows
 from napari_sammed.plugin.opening import close_session, open_session
+from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.prompts import Prompt, Prompts
@@ -52,6 +53,7 @@ class Segmentation:
     background : Background
     keys : Keyboard
         Binds keys on the layers.
+    preferences : Preferences
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Segmentation:
         gui: GuiThread,
         background: Background,
         keys: Keyboard,
+        preferences: Preferences,
     ) -> None:
         self.viewer = viewer
         self.view = view
@@ -74,6 +77,7 @@ class Segmentation:
             gui,
             background,
             keys,
+            preferences,
             on_prompts=self.collect_prompts,
             on_paint=self.collect_painting,
         )

@@ -58,6 +58,7 @@ class Conversation:
 
     Attributes
     ----------
+    path : Path or None
     history : History
     lock : threading.RLock
         Held while the history is read or changed.
@@ -73,6 +74,7 @@ class Conversation:
         self._listeners: list[Callable[[Change], None]] = []
         self._watchers: list[Callable[[Change], None]] = []  # those of the listeners who want to see objects grow
         self.growth: Growth | None = None
+        self.path = path
         self._journal = None if path is None else Journal(path, header)
         if self._journal is not None:
             refill(self.history, self._journal.entries)

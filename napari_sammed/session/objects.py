@@ -45,6 +45,11 @@ class SessionObjects:
         return self._conversation.history
 
     @property
+    def journal(self) -> Path | None:
+        """The file that keeps everything."""
+        return self._conversation.path
+
+    @property
     def objects(self) -> dict[int, ObjectState]:
         """Objects by label, in their order: that of their making unless they were moved."""
         with self._lock:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_sammed.plugin import images
 from napari_sammed.plugin.images import bytes_to_read, check, spatial_shape, volume_of
+from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.prompts import Point
 
 SHAPE = (12, 40, 50)
@@ -53,7 +53,7 @@ def far() -> Counting:
 
 
 def test_looking_at_a_layer_reads_nothing(open_plugin, far, monkeypatch) -> None:
-    monkeypatch.setattr(images, "ASK_ABOVE", 1000)
+    Preferences().set("ask_above", 0.0)
     hands = open_plugin()
     layer = hands.viewer.add_image(far, contrast_limits=(0, 200))
     shown = far.read
@@ -63,7 +63,7 @@ def test_looking_at_a_layer_reads_nothing(open_plugin, far, monkeypatch) -> None
 
 
 def test_large_images_are_read_when_they_are_asked_for(open_plugin, far, monkeypatch) -> None:
-    monkeypatch.setattr(images, "ASK_ABOVE", 1000)
+    Preferences().set("ask_above", 0.0)
     hands = open_plugin()
     hands.viewer.add_image(far, contrast_limits=(0, 200), name="far")
     hands.qtbot.waitUntil(lambda: "far has to be read first" in hands.message)

@@ -58,6 +58,8 @@ class Panel(QWidget):
         File that the user picked.
     shortcuts_wanted
         The user wants to see the list of shortcuts.
+    preferences_wanted
+        The user wants to see the page of preferences.
     section_toggled : str, bool
         Key of a section in `sections` that was opened or closed.
     """
@@ -65,6 +67,7 @@ class Panel(QWidget):
     wanted = Signal(str)
     save_wanted = Signal(Path)
     shortcuts_wanted = Signal()
+    preferences_wanted = Signal()
     section_toggled = Signal(str, bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -157,8 +160,11 @@ class Panel(QWidget):
                 heard.connect(lambda: self.shortcuts_wanted.emit())
         row = QHBoxLayout(foot)
         row.setContentsMargins(9, 0, 9, 9)
-        row.addStretch(1)
+        self.preferences_button = QPushButton("Preferences…", foot)
+        self.preferences_button.setToolTip("Models, device, memory, folders, weight files: kept from start to start")
+        self.preferences_button.clicked.connect(lambda: self.preferences_wanted.emit())
         row.addWidget(self.shortcuts_button)
+        row.addWidget(self.preferences_button)
         return foot
 
     def _row(self, *names: str) -> QWidget:

@@ -59,6 +59,7 @@ class StatusView(QWidget):
         self._soon.setInterval(_PATIENCE)
         self._soon.timeout.connect(self._show_progress)
         self._progress = ("", 0.0)
+        self._warnings: dict[str, str] = {}
         self.set_busy(False)
         self.murmur("")
         self.say("")
@@ -76,10 +77,11 @@ class StatusView(QWidget):
         if text != self.aside.text():
             self.aside.setText(text)
 
-    def warn(self, warning: str) -> None:
-        """Show a warning that stays until it is replaced; empty takes it away."""
-        self.warning.setText(warning)
-        self.warning.setVisible(bool(warning))
+    def warn(self, warning: str, about: str = "image") -> None:
+        """Show a warning that stays until another one about the same replaces it; empty takes it away."""
+        self._warnings[about] = warning
+        self.warning.setText("\n".join(filter(None, self._warnings.values())))
+        self.warning.setVisible(bool(self.warning.text()))
 
     def set_busy(self, busy: bool) -> None:
         """Show, after a moment, or hide progress and the cancel button."""
