@@ -187,6 +187,7 @@ def choose(open_plugin, monkeypatch, file):
     monkeypatch.setattr(dialogs, "pick_files", lambda *_, **__: (file,))
     hands.panel.image_section.model.files_wanted.emit("litemedsam")
     hands.qtbot.waitUntil(lambda: "from now on" in hands.message)
+    hands.qtbot.waitUntil(lambda: bool(hands.session.backend._models._weights))
     return hands
 
 
