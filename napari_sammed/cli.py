@@ -211,6 +211,46 @@ def _replay(
     replay_session(session, output, image, device, weights, as_json)
 
 
+@app.command("evaluate")
+def _evaluate(
+    data: Annotated[Path, typer.Argument(help="Folder of images with labels: nnU-Net's layout, or a plain one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results and report.", metavar="DIR")],
+    model: Annotated[
+        Texts, typer.Option(help="Model, or confidence-connected; may be repeated.", metavar="NAME")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="What the simulated user does; see docs/evaluation.md.")] = "clicks",
+    weights: Annotated[Texts, typer.Option(help="Weight file of your own for a model.", metavar="NAME=FILE")] = None,
+    device: Device = "auto",
+    case: Annotated[Texts, typer.Option(help="Only this case; may be repeated.", metavar="NAME")] = None,
+    label: Annotated[list[int] | None, typer.Option(help="Only this label; may be repeated.", metavar="N")] = None,
+    least_voxels: Annotated[int, typer.Option(help="Leave smaller structures out.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of what is drawn by lot.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes, each with models of its own.", min=1)] = 1,
+    pictures: Annotated[bool, typer.Option(help="Show the worst cases in the report.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Let simulated users measure models on a folder of images with labels; goes on where it was stopped."""
+    from napari_sammed.commands.evaluate import Request, run
+
+    run(
+        Request(
+            data=data,
+            output=output,
+            models=tuple(model or ()),
+            protocol=protocol,
+            weights=tuple(weights or ()),
+            device=device,
+            cases=tuple(case or ()),
+            labels=tuple(label or ()),
+            least_voxels=least_voxels,
+            seed=seed,
+            jobs=jobs,
+            pictures=pictures,
+            as_json=as_json,
+        )
+    )
+
+
 @app.command("demo")
 def _demo(
     headless: Annotated[bool, typer.Option("--headless", help="Write files instead of opening napari.")] = False,

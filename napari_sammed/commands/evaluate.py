@@ -1,0 +1,151 @@
+"""``napari-sammed evaluate``: simulated users measure models on a folder of images with labels."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.commands.terminal import bar, note, say, say_json, wait
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.evaluation.cases import Case, find_cases
+from napari_sammed.evaluation.methods import Method, methods
+from napari_sammed.evaluation.parallel import evaluate_in_processes
+from napari_sammed.evaluation.protocols import Protocol, protocol
+from napari_sammed.evaluation.report import worst_pictures, write_report
+from napari_sammed.evaluation.results import FILE, Result
+from napari_sammed.evaluation.runs import Plan, evaluate
+from napari_sammed.evaluation.summary import Row, as_csv, as_json, summarise
+
+SUMMARY, TABLE, REPORT = "summary.json", "results.csv", "report.html"
+DEFAULT_METHODS = ("random-walker", "confidence-connected")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line; the fields are its arguments and options."""
+
+    data: Path
+    output: Path
+    models: tuple[str, ...] = ()
+    protocol: str = "clicks"
+    weights: tuple[str, ...] = ()
+    device: str = "auto"
+    cases: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    least_voxels: int = 1
+    seed: int = 0
+    jobs: int = 1
+    pictures: bool = True
+    as_json: bool = False
+
+
+def run(request: Request) -> None:
+    """Measure what has not been measured yet, write tables and the report, and say the means.
+
+    Raises
+    ------
+    InputError
+        For everything that the user can put right.
+    """
+    _check_installed()
+    chosen = protocol(request.protocol)
+    cases = _chosen(find_cases(request.data), request.cases)
+    if request.jobs < 1:
+        raise InputError(f"--jobs has to be 1 or more, not {request.jobs}.")
+    plan = Plan(chosen, request.seed, request.least_voxels, request.labels)
+    make = partial(make_methods, request.models or DEFAULT_METHODS, request.weights, request.device)
+    asked = make()
+    results = _measured(request, cases, asked, plan, make)
+    if not results:
+        raise InputError(
+            f"{request.data} has no structure with {request.least_voxels} voxels or more"
+            + (f" among the labels {', '.join(map(str, request.labels))}." if request.labels else ".")
+        )
+    rows = summarise(results, chosen)
+    _write(request.output / SUMMARY, json.dumps(as_json(rows), indent=1, allow_nan=False) + "\n")
+    _write(request.output / TABLE, as_csv(results))
+    pictures = worst_pictures(results, cases, asked) if request.pictures else []
+    title = f"{request.data.name}: {', '.join(asked)}"
+    write_report(results, chosen, request.output / REPORT, title=title, pictures=pictures)
+    _report(request, rows, chosen, results)
+
+
+def make_methods(names: Sequence[str], weights: Sequence[str], device: str) -> Mapping[str, Method]:
+    """The methods, on a backend of their own; weight files are given as ``NAME=FILE``."""
+    own: dict[str, list[Path]] = {}
+    for entry in weights:
+        name, _, file = entry.partition("=")
+        if not file:
+            raise InputError(f"--weights needs the model's name here: NAME=FILE, not {entry!r}.")
+        own.setdefault(name, []).append(Path(file))
+    return methods(list(names), LocalBackend(device, weights=own))
+
+
+def _measured(
+    request: Request,
+    cases: Sequence[Case],
+    asked: Mapping[str, Method],
+    plan: Plan,
+    make: partial[Mapping[str, Method]],
+) -> list[Result]:
+    """Beside this thread, so that Ctrl-C gets through; what was measured until then is kept."""
+    cancel = threading.Event()
+    work = partial(evaluate, cases, asked, plan, request.output)
+    if request.jobs > 1:
+        work = partial(evaluate_in_processes, cases, make, plan, request.output, request.jobs)
+    with ThreadPoolExecutor(1) as beside, bar() as progress:
+        try:
+            return wait(beside.submit(work, cancel=cancel, progress=progress))
+        except (KeyboardInterrupt, Cancelled):
+            cancel.set()
+            note(f"Stopped. The results so far are in {request.output / FILE}; the same command goes on from there.")
+            raise
+
+
+def _chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
+    unknown = sorted(set(names) - {case.name for case in cases})
+    if unknown:
+        known = ", ".join(case.name for case in cases[:10]) + (" …" if len(cases) > 10 else "")
+        raise InputError(f"There is no case {unknown[0]!r} (there are: {known}).")
+    return [case for case in cases if not names or case.name in names]
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("monai", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"Evaluation needs {' and '.join(missing)}: pip install napari-sammed[evaluate].")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _report(request: Request, rows: Sequence[Row], chosen: Protocol, results: Sequence[Result]) -> None:
+    overall = [row for row in rows if row.group == "all"]
+    if request.as_json:
+        say_json({"output": str(request.output), "protocol": chosen.name, "methods": as_json(overall)})
+        return
+    say(f"{chosen.title}: {len({(r.case, r.label) for r in results})} structures, seed {request.seed}")
+    width = max(len(row.method) for row in overall)
+    rounds = range(1, chosen.rounds + 1)
+    say(f"{'':<{width}}  " + "  ".join(f"Dice {n}" for n in rounds) + "   surface   HD95  to .85   s first    next")
+    for row in overall:
+        dices = "  ".join(f"{value:6.3f}" for value in row.dice)
+        say(
+            f"{row.method:<{width}}  {dices}   {row.final_surface_dice:7.3f}  {row.hausdorff_95:5.1f}  {row.to_85:6.1f}"
+            f"   {row.first_seconds:7.2f} {row.next_seconds:7.2f}"
+        )
+        if row.failed:
+            note(f"Note: {row.method} refused {row.failed} structures; {request.output / REPORT} says why.")
+    say(f"{request.output / REPORT}")

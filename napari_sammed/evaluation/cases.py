@@ -1,0 +1,177 @@
+"""Images with reference labels in folders: nnU-Net's layout, and three plain ones.
+
+- nnU-Net: ``dataset.json``, ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz`` (and ``imagesTs``, ``labelsTs``).
+- Two folders: ``images/NAME`` and ``labels/NAME`` (or ``masks``, ``segmentations``).
+- One folder a case: ``CASE/image.*`` or ``CASE/dicom/``, and ``CASE/labels.*``.
+- Side by side: ``NAME.nii.gz`` and ``NAME_labels.nii.gz`` (or ``_label``, ``_mask``, ``_seg``).
+
+Names of labels come from ``dataset.json`` or a ``labels.json`` (value to name) in the case's or in the upper folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_sammed.errors import InputError
+
+_ENDINGS = (
+    ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm",
+)  # fmt: skip
+_LABEL_FOLDERS = ("labels", "masks", "segmentations")
+_LABEL_SUFFIXES = ("_labels", "_label", "_masks", "_mask", "_segmentation", "_seg")
+_CHANNEL = re.compile(r"_\d{4}$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and its reference.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its folder.
+    image, labels : Path
+        The labels may lie on another grid; they are resampled.
+    names : mapping of int to str
+        What label values are called, as far as it is known.
+    modality : str
+        What the data set says of how images were made; may be empty.
+    """
+
+    name: str
+    image: Path
+    labels: Path
+    names: Mapping[int, str] = field(default_factory=dict)
+    modality: str = ""
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """All cases of a folder, by name.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no image with labels in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.")
+    cases = sorted(_nnunet(folder) or _two_folders(folder) or _folders(folder) or _side_by_side(folder), key=_by_name)
+    if not cases:
+        raise InputError(
+            f"{folder} holds no images with labels. Known are nnU-Net's layout (imagesTr, labelsTr), folders images "
+            "and labels, one folder a case with image.* and labels.*, and NAME.* beside NAME_labels.*."
+        )
+    return cases
+
+
+def _by_name(case: Case) -> str:
+    return case.name
+
+
+def _nnunet(folder: Path) -> list[Case]:
+    found = []
+    names, modality = _dataset(folder / "dataset.json")
+    for part in ("Tr", "Ts"):
+        images: dict[str, Path] = {}
+        for path in _images(folder / f"images{part}"):
+            stem = _stem(path)
+            images.setdefault(_CHANNEL.sub("", stem), path)  # the first channel
+        for labels in _images(folder / f"labels{part}"):
+            if _stem(labels) in images:
+                found.append(Case(_stem(labels), images[_stem(labels)], labels, names, modality))
+    return found
+
+
+def _two_folders(folder: Path) -> list[Case]:
+    labels = {_stem(path): path for name in _LABEL_FOLDERS for path in _images(folder / name)}
+    labels |= {_without_suffix(stem): path for stem, path in labels.items()}
+    names = _names(folder)
+    return [
+        Case(_stem(path), path, labels[_stem(path)], names)
+        for path in _images(folder / "images")
+        if _stem(path) in labels
+    ]
+
+
+def _folders(folder: Path) -> list[Case]:
+    found = []
+    common = _names(folder)
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = {_stem(path): path for path in _images(inner)}
+        labels = next((files[name] for name in ("labels", "label", "mask") if name in files), None)
+        series = inner / "dicom"
+        image = series if series.is_dir() else files.get("image")
+        if image is not None and labels is not None:
+            found.append(Case(inner.name, image, labels, _names(inner) or common))
+    return found
+
+
+def _side_by_side(folder: Path) -> list[Case]:
+    files = {_stem(path): path for path in _images(folder)}
+    names = _names(folder)
+    return [
+        Case(_without_suffix(stem), files[_without_suffix(stem)], path, names)
+        for stem, path in files.items()
+        if _without_suffix(stem) != stem and _without_suffix(stem) in files
+    ]
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path.name.lower().endswith(_ENDINGS):
+                yield path
+
+
+def _stem(path: Path) -> str:
+    ending = next(ending for ending in _ENDINGS if path.name.lower().endswith(ending))
+    return path.name[: -len(ending)]
+
+
+def _without_suffix(stem: str) -> str:
+    return next((stem[: -len(suffix)] for suffix in _LABEL_SUFFIXES if stem.lower().endswith(suffix)), stem)
+
+
+def _names(folder: Path) -> dict[int, str]:
+    path = folder / "labels.json"
+    if not path.exists():
+        return {}
+    read = _json(path)
+    read = read.get("labels", read)
+    try:
+        return {int(value): str(name) for value, name in read.items()}
+    except (TypeError, ValueError, AttributeError):
+        raise InputError(f"{path} does not say what label values are called: it needs entries like "
+                         '"1": "liver".') from None  # fmt: skip
+
+
+def _dataset(path: Path) -> tuple[dict[int, str], str]:
+    """Names and modality from nnU-Net's description: of either version, name to value or value to name."""
+    if not path.exists():
+        return {}, ""
+    read = _json(path)
+    names: dict[int, str] = {}
+    for key, value in dict(read.get("labels", {})).items():
+        try:
+            names[int(value)] = str(key)
+        except (TypeError, ValueError):
+            if str(key).isdigit():
+                names[int(key)] = str(value)
+    names.pop(0, None)
+    channels = dict(read.get("channel_names") or read.get("modality") or {})
+    return names, str(channels.get("0", ""))
+
+
+def _json(path: Path) -> dict:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(read, dict):
+        raise InputError(f"{path} is not a description of labels.")
+    return read

@@ -1,0 +1,97 @@
+"""Pictures for the report: curves over the prompts, and the worst cases, as PNG files in data addresses."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sammed.evaluation.summary import Row
+from napari_sammed.overlay import overlay
+from napari_sammed.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Of the methods, in their order: those of Okabe and Ito, which people with any kind of colour vision tell apart."""
+
+
+def curves(rows: Sequence[Row], tolerance: float) -> str:
+    """Mean Dice and surface Dice after each prompt, a line a method."""
+    figure = _figure(9, 3.2)
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, field, title in (
+        (axes[0], "dice", "Dice"),
+        (axes[1], "surface_dice", f"Surface Dice at {tolerance:g} mm"),
+    ):
+        for row, colour in zip(rows, COLOURS * len(rows), strict=False):
+            values = getattr(row, field)
+            axis.plot(range(1, len(values) + 1), values, "o-", color=colour, label=row.method)
+        axis.set(xlabel="Prompts", title=title, ylim=(0, 1))
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend(loc="lower right", fontsize=8)
+    return _address(figure)
+
+
+def bars(rows: Sequence[Row]) -> str:
+    """Final Dice of each structure, a bar a method."""
+    names = list(dict.fromkeys(row.value for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
+    values: Mapping[tuple[str, str], float] = {(row.value, row.method): row.final_dice for row in rows}
+    height = 0.8 / max(len(methods), 1)
+    figure = _figure(9, 0.6 + 0.1 * len(names) * (1 + len(methods)))
+    axis = figure.subplots()
+    for number, (method, colour) in enumerate(zip(methods, COLOURS * len(methods), strict=False)):
+        places = np.arange(len(names)) + number * height
+        axis.barh(places, [values.get((name, method), np.nan) for name in names], height, color=colour, label=method)
+    axis.set_yticks(np.arange(len(names)) + 0.4 - height / 2, [_short(name) for name in names], fontsize=7)
+    axis.set(xlim=(0, 1), xlabel="Dice")
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=max(len(methods), 1), fontsize=8, frameon=False)
+    return _address(figure)
+
+
+def picture(image: Volume, target: np.ndarray, mask: np.ndarray) -> str:
+    """The reference (orange) and an answer (blue; green where both agree) on an image.
+
+    Parameters
+    ----------
+    image : Volume
+    target, mask : ndarray of bool
+        Of the image's shape.
+    """
+    from PIL import Image
+
+    labels = target.astype(np.uint8) + 2 * mask.astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(overlay(image, labels, height=260)).quantize(128).save(buffer, "PNG", optimize=True)
+    return _as_address(buffer)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 32 else f"{name[:31]}…"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")  # without pyplot, which would choose a GUI
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _address(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return _as_address(buffer)
+
+
+def _as_address(buffer: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,217 @@
+"""Runs: a simulated user goes through all structures of all cases with all methods; every result is kept at once.
+
+Results are appended to a file as they come, so that a run that was stopped goes on where it was. What is drawn by lot
+depends on the seed, the case and the label only, so neither on the order nor on the methods beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from napari_sammed.backend.base import Cancel, Progress
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.evaluation.cases import Case
+from napari_sammed.evaluation.methods import Answerer, Method
+from napari_sammed.evaluation.metrics import dice, hausdorff_95, surface_dice
+from napari_sammed.evaluation.protocols import Protocol
+from napari_sammed.evaluation.results import Key, Result, keeping, read_results
+from napari_sammed.evaluation.users import Situation
+from napari_sammed.geometry import Grid
+from napari_sammed.prompts import prompt_to_json
+from napari_sammed.volume import Volume, read_volume, resample_labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked about every case.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    seed : int
+    least_voxels : int
+        Smaller structures are left out; on the slice that is looked at if the protocol is flat.
+    labels : tuple of int
+        Only these; empty for all.
+    """
+
+    protocol: Protocol
+    seed: int = 0
+    least_voxels: int = 1
+    labels: tuple[int, ...] = ()
+
+
+def evaluate(
+    cases: Sequence[Case],
+    methods: Mapping[str, Method],
+    plan: Plan,
+    folder: Path,
+    *,
+    cancel: Cancel | None = None,
+    progress: Progress | None = None,
+) -> list[Result]:
+    """Go through everything that has no result in the folder yet; returns all results about these cases.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    methods : mapping of str to Method
+    plan : Plan
+    folder : Path
+        Of the results; made if it is not there.
+    cancel : threading.Event, optional
+        Asked between prompts.
+    progress : callable, optional
+
+    Raises
+    ------
+    InputError
+        If an image or its labels cannot be read; what was measured so far is kept.
+    Cancelled
+    """
+    known = answered(read_results(folder))
+    wanted: list[Result] = []
+    with keeping(folder) as keep:
+        for number, case in enumerate(cases):
+            for result in results_of(case, methods, plan, known, cancel):
+                if result.key not in known:
+                    keep(result)
+                wanted.append(result)
+                if progress is not None:
+                    progress(f"{case.name}: {result.name} with {result.method}", number / len(cases))
+    return wanted
+
+
+def answered(results: Sequence[Result]) -> dict[Key, Result]:
+    """Results by key, without those that only say why there is none: they are tried again."""
+    return {result.key: result for result in results if not result.error}
+
+
+def random_of(seed: int, case: str, label: int) -> np.random.Generator:
+    """The lot for one structure."""
+    return np.random.default_rng([seed, zlib.crc32(case.encode()), label])
+
+
+def go_through(
+    answerer: Answerer,
+    target: np.ndarray,
+    grid: Grid,
+    protocol: Protocol,
+    random: np.random.Generator,
+    cancel: Cancel | None = None,
+) -> dict[str, list[Any]]:
+    """One structure with one method: the lists of a `Result`."""
+    mask = np.zeros_like(target)
+    lists: dict[str, list[Any]] = {name: [] for name in ("dice", "surface_dice", "hausdorff_95", "seconds", "prompts")}
+    answerer.begin()
+    for number in range(protocol.rounds):
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        rule = protocol.begin if number == 0 else protocol.correct
+        prompt = rule(Situation(target, mask, grid), random)
+        if prompt is None:
+            break
+        lists["prompts"].append(prompt_to_json(prompt))
+        start = time.perf_counter()
+        mask = answerer.answer(prompt)
+        lists["seconds"].append(round(time.perf_counter() - start, 4))
+        distance = hausdorff_95(mask, target, grid.spacing)
+        lists["dice"].append(round(dice(mask, target), 5))
+        lists["surface_dice"].append(round(surface_dice(mask, target, grid.spacing, protocol.tolerance), 5))
+        lists["hausdorff_95"].append(round(distance, 4) if math.isfinite(distance) else None)
+    for name in ("dice", "surface_dice", "hausdorff_95"):
+        lists[name] += lists[name][-1:] * (protocol.rounds - len(lists[name]))
+    return lists
+
+
+def results_of(
+    case: Case,
+    methods: Mapping[str, Method],
+    plan: Plan,
+    known: Mapping[Key, Result],
+    cancel: Cancel | None = None,
+) -> Iterator[Result]:
+    """The results about one case, one after the other; known ones are not measured again.
+
+    Raises
+    ------
+    InputError
+        If the image or its labels cannot be read.
+    Cancelled
+    """
+    image = read_volume(case.image)
+    reference = resample_labels(read_volume(case.labels), image.grid)
+    values = [int(v) for v in np.unique(reference) if v > 0 and (not plan.labels or int(v) in plan.labels)]
+    for name, method in methods.items():
+        with _Opened(image, method) as opened:
+            for value in values:
+                target, index = reference == value, None
+                if plan.protocol.flat and image.grid.ndim == 3:
+                    index = int(target.sum(axis=(1, 2)).argmax())
+                    target = target[index]
+                voxels = int(target.sum())
+                if voxels < plan.least_voxels:
+                    continue
+                result = Result(
+                    case.name,
+                    name,
+                    plan.protocol.name,
+                    value,
+                    case.names.get(value, str(value)),
+                    case.modality or image.modality or "",
+                    voxels,
+                    _size(voxels, image.grid.spacing[image.grid.ndim - target.ndim :]),
+                    index,
+                    seed=plan.seed,
+                )
+                if result.key in known:
+                    yield known[result.key]
+                    continue
+                try:
+                    answerer, grid = opened.at(index)
+                    random = random_of(plan.seed, case.name, value)
+                    yield replace(result, **go_through(answerer, target, grid, plan.protocol, random, cancel))
+                except InputError as error:
+                    yield replace(result, error=str(error))
+
+
+class _Opened:
+    """An image, or slices of it, opened by a method as they are needed."""
+
+    def __init__(self, image: Volume, method: Method) -> None:
+        self._image = image
+        self._method = method
+        self._answerers: dict[int | None, Answerer] = {}
+
+    def at(self, index: int | None) -> tuple[Answerer, Grid]:
+        """What answers about a slice (None: the whole image), and its grid."""
+        grid = self._image.grid
+        if index is not None:
+            grid = Grid.plain(grid.shape[1:], grid.spacing[1:])
+        if index not in self._answerers:
+            image = self._image
+            if index is not None:
+                image = Volume(image.array[index], grid, image.name, image.modality)
+            self._answerers[index] = self._method(image)
+        return self._answerers[index], grid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for answerer in self._answerers.values():
+            answerer.close()
+
+
+def _size(voxels: int, spacing: Sequence[float]) -> float:
+    """ml of a volume, mm2 of a flat image."""
+    size = voxels * math.prod(spacing)
+    return round(size / 1000 if len(spacing) == 3 else size, 4)
