@@ -106,7 +106,7 @@ class Window:
 
         CT is what DICOM calls CT, and where the file does not say, what goes down to the Hounsfield units of air.
         """
-        if volume.channels == 3 or volume.array.dtype == np.uint8:
+        if volume.channels == 3 or volume.dtype == np.uint8:
             return cls.preset("as-is")
         hounsfield = volume.modality is None and volume.extremes[0] <= _AIR
         return cls.preset("soft-tissue" if volume.modality == "CT" or hounsfield else "percentiles")
@@ -138,7 +138,7 @@ class Window:
             case "percentiles", quantiles:
                 measured = _MEASURED.setdefault(volume, {})
                 if quantiles not in measured:
-                    measured[quantiles] = positive_percentiles(volume.array, quantiles)
+                    measured[quantiles] = positive_percentiles(volume.sample, quantiles)
                 low, high = measured[quantiles]
                 return (low, high) if low < high else volume.extremes
             case "as-is", _:
@@ -223,6 +223,6 @@ def quantile_of_counts(counts: np.ndarray, fraction: float) -> float:
 def _own_range(volume: Volume) -> tuple[float, float]:
     """0 to 255 for 8-bit values, 0 to 1 for fractions, else the extremes."""
     low, high = volume.extremes
-    if volume.array.dtype.kind == "f" and low >= 0 and high <= 1:
+    if volume.dtype.kind == "f" and low >= 0 and high <= 1:
         return 0.0, 1.0
     return (0.0, 255.0) if low >= 0 and high <= 255 else (low, high)

@@ -19,6 +19,8 @@ from napari_sammed.geometry import Box, Grid
 from napari_sammed.prompts import MaskPrompt
 from napari_sammed.volume import Volume
 
+_MOST_READ = 1 << 27  # voxels around an object that are read from disk for its grey values
+
 Line: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 """Two end points in index coordinates of the image."""
 
@@ -57,7 +59,8 @@ class Measures:
     diameters : Diameters
     mean, deviation, minimum, maximum : float
         Of the image's grey values (the mean of the channels of a colour image) in the mask; the standard deviation is
-        that of the voxels themselves, not an estimate from a sample. Voxels that are not finite are left out.
+        that of the voxels themselves, not an estimate from a sample. Voxels that are not finite are left out. NaN for
+        objects in images read by region that would take too long to read.
     centroid : tuple of float or None
         Index coordinates (array order).
     centroid_mm : tuple of float or None
@@ -170,7 +173,9 @@ def _profile(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _intensity(mask: MaskPrompt, image: Volume) -> dict[str, float]:
-    values = image.array[mask.extent.slices][mask.mask].astype(np.float64)
+    if not image.in_memory and mask.mask.size > _MOST_READ:
+        return {}
+    values = image.part(mask.extent)[mask.mask].astype(np.float64)
     if values.ndim > 1:
         values = values.mean(-1)
     values = values[np.isfinite(values)]

@@ -19,7 +19,7 @@ import numpy as np
 from napari_sammed import formats, segments
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import ImageWarning, drop_opacity
-from napari_sammed.geometry import Grid
+from napari_sammed.geometry import Box, Grid
 
 __all__ = ["ImageWarning", "Volume", "read_volume", "resample_labels", "write_mask", "write_volume"]
 
@@ -107,6 +107,38 @@ class Volume:
     def channels(self) -> int:
         """1 for grey, 3 for colour."""
         return 3 if self.array.ndim > self.grid.ndim else 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the voxels."""
+        return self.array.dtype
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether looking at all voxels is cheap; see `napari_sammed.lazy.LazyVolume` for images where it is not."""
+        return True
+
+    @property
+    def sample(self) -> np.ndarray:
+        """The voxels that statistics of the whole image are taken of: here all of them."""
+        return self.array
+
+    def part(self, box: Box, samples: Sequence[int] | None = None) -> np.ndarray:
+        """The voxels inside a box of the image, of shape ``box.shape`` (and 3 for colour).
+
+        Parameters
+        ----------
+        box : Box
+            Inside the image.
+        samples : sequence of int, optional
+            As many as will be made of the voxels along each axis, where fewer than all would do. An image that is read
+            by region may then give fewer voxels (but no fewer than these), from a coarser level of its own.
+        """
+        return self.array[box.slices]
+
+    def around(self, box: Box, samples: Sequence[int]) -> tuple[np.ndarray, Grid]:
+        """Voxels that cover at least a box of the image, and the grid they lie on; `samples` as for `part`."""
+        return self.array, self.grid
 
     @cached_property
     def extremes(self) -> tuple[float, float]:

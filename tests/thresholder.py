@@ -53,7 +53,7 @@ class Thresholder:
 
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
         self.embedded.append(region.box)
-        part = image.array[region.box.slices].astype(np.float32)
+        part = image.part(region.box).astype(np.float32)
         if image.channels == 3:
             part = part.mean(-1)
         return Embedding(part, region, image.grid, part.nbytes)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from napari_sammed.backend import extension, pieces, reductions
 from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings
-from napari_sammed.backend.guards import Clock, out_of_memory
+from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
 from napari_sammed.backend.loading import Models, notes_of
 from napari_sammed.backend.masks import apply
 from napari_sammed.backend.refinement import prompted_part, refine
@@ -25,6 +23,7 @@ from napari_sammed.models.base import (
     Logits,
     ModelCard,
     PromptableModel,
+    SparingModel,
 )
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
@@ -93,6 +92,8 @@ class Answerer:
         understood, _ = reductions.reduce(question.prompts, model.card)
         region = model.plan(grid, understood, within)
         while True:
+            if not isinstance(model, SparingModel):
+                check_answerable(question.volume, region.box)
             logits, sentences = self._ask(question, model, region, clock)
             larger = model.grow(logits, grid, understood, within) if isinstance(model, GrowingModel) else None
             if larger is None:
@@ -243,12 +244,17 @@ def _prediction(
 ) -> Prediction:
     """Logits and their alternatives on the image grid, cut to the boxes in `limits`."""
 
-    def mask(reading: Logits) -> np.ndarray:
-        return reductions.cut(model.restore(reading) > 0, reading.region.box, limits)
+    def found(reading: Logits) -> Prediction:
+        if isinstance(model, SparingModel):
+            values, box = model.restore_object(reading)
+        else:
+            values, box = model.restore(reading), reading.region.box
+        mask = reductions.cut(values > 0, box, limits)
+        return Prediction.tight(mask, box, score=reading.score, model=name)
 
     readings = [
         replace(
-            Prediction.tight(mask(reading), reading.region.box, score=reading.score, model=name),
+            found(reading),
             scope=scope,
             weights_hash=model.weights_hash,
             reductions=sentences,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from napari_sammed.errors import InputError
+from napari_sammed.geometry import Box
+from napari_sammed.volume import Volume
+
+MOST_HELD = 1 << 30
+"""Bytes of an answer about an image that is read by region."""
 
 
 class Clock:
@@ -53,3 +59,26 @@ def out_of_memory(name: str) -> Iterator[None]:
                 "smaller model, or run on the CPU (--device cpu)."
             ) from error
         raise
+
+
+def check_answerable(volume: Volume, box: Box, voxel: int = 4) -> None:
+    """Refuse to answer about more of an image than fits into memory; one that is in memory itself may be tried.
+
+    Parameters
+    ----------
+    volume : Volume
+    box : Box
+        What the answer is about.
+    voxel : int
+        Bytes that one voxel of it takes.
+
+    Raises
+    ------
+    InputError
+    """
+    size = math.prod(box.shape) * voxel
+    if not volume.in_memory and size > MOST_HELD:
+        raise InputError(
+            f"An answer about {' x '.join(map(str, box.shape))} voxels takes {size / 2**30:.1f} GiB of memory: zoom in "
+            "on the object, or draw a box around the part that is wanted."
+        )

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
-from napari_sammed.backend.guards import Clock, out_of_memory
+from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
 from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
@@ -251,6 +251,7 @@ class LocalBackend:
             raise InputError(
                 f"The region from {region.low} to {region.high} lies outside the image of shape {volume.grid.shape}."
             )
+        check_answerable(volume, inside)
         if not slice_by_slice(volume.grid, card):
             axis = None
         elif axis is None:

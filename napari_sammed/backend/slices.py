@@ -16,7 +16,7 @@ from napari_sammed.volume import Volume
 _SURROUNDINGS = 4.0  # length of what is looked at, in lengths of the limits that a walk has
 
 
-def view_around(limits: Box, axis: int, grid: Grid, side: int) -> Box:
+def view_around(limits: Box, axis: int, grid: Grid, side: int, surroundings: float = _SURROUNDINGS) -> Box:
     """The part of a stack to look at where an object is known to lie inside limits.
 
     All of the slices, unless they have more pixels than the network sees: then a square around the limits, at the
@@ -32,12 +32,14 @@ def view_around(limits: Box, axis: int, grid: Grid, side: int) -> Box:
         Of the image.
     side : int
         The network's input size in pixels.
+    surroundings : float
+        Length of the square, in lengths of the limits.
     """
     slab = slice_of(grid, axis, limits.low[axis])
     target = limits.intersect(slab)
     axes = plane_axes(slab)
     longest = max(target.shape[a] * grid.spacing[a] for a in axes)
-    length = max(_SURROUNDINGS * longest, side * min(grid.spacing[a] for a in axes))
+    length = max(surroundings * longest, side * min(grid.spacing[a] for a in axes))
     square = square_around(target, length, grid, slab)
     low, high = list(square.low), list(square.high)
     low[axis], high[axis] = 0, grid.shape[axis]

@@ -42,7 +42,7 @@ def slabs(scope: Box, axis: int, indices: Iterable[int]) -> tuple[Box, ...]:
 
 def grey(volume: Volume, region: Box) -> np.ndarray:
     """Grey values of a part of an image, float32 of shape ``region.shape``; the mean of its channels if it has any."""
-    pixels = volume.array[region.slices].astype(np.float32)
+    pixels = volume.part(region).astype(np.float32)
     return pixels.mean(-1) if pixels.ndim > region.ndim else pixels
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from napari_sammed.backend import propagation
 from napari_sammed.backend.base import Cancel, ImageId, Partial, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings
-from napari_sammed.backend.guards import Clock, Either
+from napari_sammed.backend.guards import Clock, Either, check_answerable
 from napari_sammed.backend.inference import InferenceThread
 from napari_sammed.backend.loading import notes_of
+from napari_sammed.backend.masks import span_of
 from napari_sammed.backend.propagation import Walk
 from napari_sammed.backend.slices import SliceEngine, view_around
 from napari_sammed.backend.slicing import slabs
@@ -27,6 +28,8 @@ from napari_sammed.prompts import MaskPrompt, Prompts
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
     from napari_sammed.volume import Volume
+
+_NEAR = 2.0  # of the object's length: what is looked at of the slices of an image that is read by region
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ class Walker:
             model = self._load(course.model, cancel=ended, progress=progress)
         if not isinstance(model, BoxModel):
             raise InputError(f"{model.card.title} cannot carry a mask from slice to slice: choose a model of boxes.")
-        engine = self._engine(course, model, clock, cancel)
+        side = min(model.card.input_size, default=max(course.volume.grid.shape))
+        course, view = _looked_at(course, side)
+        engine = self._engine(course, view, model, clock, cancel)
         known, axis = course.known, course.axis
         if isinstance(known, Box):
             if progress is not None:
@@ -137,7 +142,9 @@ class Walker:
             seconds=clock.seconds,
         )
 
-    def _engine(self, course: Course, model: BoxModel, clock: Clock, cancel: Cancel | None) -> SliceEngine:
+    def _engine(
+        self, course: Course, view: Box | None, model: BoxModel, clock: Clock, cancel: Cancel | None
+    ) -> SliceEngine:
         volume = course.volume
 
         def embed(region: Box) -> Embedding:
@@ -148,10 +155,21 @@ class Walker:
         def ahead(regions: Sequence[Box]) -> None:
             self._prefetch(course.image, course.model, regions, course.window)
 
-        limits = None if course.within is None else course.within.intersect(volume.grid.box)
-        side = min(model.card.input_size, default=max(volume.grid.shape))
-        view = None if limits is None else view_around(limits, course.axis, volume.grid, side)
         return SliceEngine(volume, model, self._inference, embed, ahead, view)
+
+
+def _looked_at(course: Course, side: int) -> tuple[Course, Box | None]:
+    """A course and what it looks at of the stack; one through an image that is read by region stays near the object."""
+    grid = course.volume.grid
+    limits = None if course.within is None else course.within.intersect(grid.box)
+    if course.volume.in_memory or isinstance(course.known, Box):
+        view = None if limits is None else view_around(limits, course.axis, grid, side)
+    else:
+        near = view_around(span_of(course.known), course.axis, grid, side, surroundings=_NEAR)
+        limits = view = near if limits is None else near.intersect(limits)
+        course = replace(course, within=limits)
+    check_answerable(course.volume, limits or grid.box, voxel=1)
+    return course, view
 
 
 def _piece(walk: Walk, index: int, axis: int, model: str, weights_hash: str) -> Prediction:

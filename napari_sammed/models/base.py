@@ -241,6 +241,15 @@ class GrowingModel(PromptableModel, Protocol):
 
 
 @runtime_checkable
+class SparingModel(PromptableModel, Protocol):
+    """A model whose regions may be far larger than what it finds in them."""
+
+    def restore_object(self, logits: Logits) -> tuple[np.ndarray, Box]:
+        """The part of `restore` outside of which nothing is positive, and where in the image it lies."""
+        ...
+
+
+@runtime_checkable
 class ExtendingModel(PromptableModel, Protocol):
     """A model whose region has one size, and which follows larger objects from region to region."""
 

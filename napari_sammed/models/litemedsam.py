@@ -23,6 +23,7 @@ from napari_sammed.models.planes import (
     Plane,
     fitted_scales,
     fitted_shape,
+    flat,
     plane_axes,
     plane_of,
     slice_to_look_at,
@@ -76,8 +77,7 @@ class LiteMedSAM:
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
         """Encode a slice. Grey values are mapped to 8 bits by the window's limits for the *whole* image."""
         plane = plane_of(image.grid, region.box)
-        pixels = image.array[region.box.slices]
-        pixels = pixels.reshape(plane.shape + pixels.shape[image.grid.ndim :])
+        pixels = flat(image.part(region.box, region.grid.shape), region.box)
         pixels = window.apply(pixels, window.limits(image))
         frame = to_frame(resize_area(pixels, frame_shape(plane)))
         features = self.network.image_encoder(torch.from_numpy(frame)[None].to(self.device))

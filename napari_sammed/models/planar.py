@@ -20,7 +20,7 @@ from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.frames import Frame
-from napari_sammed.models.planes import Plane, plane_of, slice_to_look_at, tiles
+from napari_sammed.models.planes import Plane, flat, plane_of, slice_to_look_at, tiles
 from napari_sammed.networks import optimized
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 
@@ -133,12 +133,11 @@ class PlanarModel(ABC):
 
     def _input(self, image: Volume, region: Region, window: Window, limits: tuple[float, float]) -> np.ndarray:
         frame = self.frame(region)
-        pixels = image.array[region.box.slices]
+        pixels = flat(image.part(region.box, region.grid.shape), region.box)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise InputError(
                 f"The part from {region.box.low} to {region.box.high} of the image has voxels that are NaN or infinite."
             )
-        pixels = pixels.reshape(frame.size + pixels.shape[image.grid.ndim :])
         return self.network_input(window.apply(pixels, limits), frame)
 
     def decode_boxes(self, embedding: Embedding, boxes: Sequence[Box]) -> list[Logits]:

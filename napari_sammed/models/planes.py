@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.windows import covering
@@ -58,6 +60,12 @@ def plane_axes(box: Box) -> tuple[int, int]:
         raise InputError(f"A slice is one voxel thick along one axis; the box from {box.low} to {box.high} is not.")
     first, second = (axis for axis in range(3) if axis != box.thin_axes[0])
     return first, second
+
+
+def flat(voxels: np.ndarray, box: Box) -> np.ndarray:
+    """The voxels of a slice box of a volume, or of a box of a flat image, as (rows, columns) or (rows, columns, 3)."""
+    rows, columns = plane_axes(box)
+    return voxels if box.ndim == 2 else voxels.take(0, axis=3 - rows - columns)
 
 
 def plane_of(grid: Grid, box: Box) -> Plane:

@@ -118,7 +118,7 @@ class RandomWalker:
         from skimage.restoration import denoise_tv_chambolle
         from skimage.transform import resize
 
-        raw = image.array[region.box.slices].astype(np.float32)
+        raw = image.part(region.box, region.grid.shape).astype(np.float32)
         if image.channels == 3:
             raw = raw @ np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
         if not np.isfinite(raw).all():
@@ -166,22 +166,28 @@ class RandomWalker:
 
     def restore(self, logits: Logits) -> np.ndarray:
         """Logits on the image grid, enlarged linearly around the object, the floor elsewhere."""
-        shape = logits.region.box.shape
-        full = np.full(shape, -_CEILING, np.float32)
+        part, place = self.restore_object(logits)
+        full = np.full(logits.region.box.shape, -_CEILING, np.float32)
+        full[place.shift([-low for low in logits.region.box.low]).slices] = part
+        return full
+
+    def restore_object(self, logits: Logits) -> tuple[np.ndarray, Box]:
+        """The part of `restore` around the object, and where in the image it lies; one voxel if there is nothing."""
+        region = logits.region.box
         tight = Box.of_mask(logits.values > 0)
         if tight is None:
-            return full
-        if logits.values.shape == shape:
-            return logits.values
-        ratio = np.array(shape) / logits.values.shape
+            one = Box.of_shape((1,) * region.ndim)
+            return np.full(one.shape, -_CEILING, np.float32), one.shift(region.low)
+        if logits.values.shape == region.shape:
+            return logits.values, region
+        ratio = np.array(region.shape) / logits.values.shape
         low = np.maximum(np.floor((np.array(tight.low) - 2) * ratio), 0).astype(int)
-        high = np.minimum(np.ceil((np.array(tight.high) + 2) * ratio), shape).astype(int)
+        high = np.minimum(np.ceil((np.array(tight.high) + 2) * ratio), region.shape).astype(int)
         lines = [(np.arange(a, b) + 0.5) / r - 0.5 for a, b, r in zip(low, high, ratio, strict=True)]
         part = logits.values
         for axis, line in enumerate(lines):
             part = _interpolate(part, axis, line)
-        full[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = part
-        return full
+        return part, Box(tuple(low), tuple(high)).shift(region.low)
 
     def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
         """Twice the region where the image goes on behind it and the mask reaches its rim or found no edges in it."""

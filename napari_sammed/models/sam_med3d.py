@@ -16,7 +16,7 @@ from napari_sammed.models.adjoining import blended, enclosing, innermost_sample
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.cubes import CubeRegion
 from napari_sammed.models.refining import logit
-from napari_sammed.models.resampling import coverage, resample
+from napari_sammed.models.resampling import coverage, covered, resample
 from napari_sammed.models.stability import stability_score
 from napari_sammed.networks import optimized
 from napari_sammed.prompts import MaskPrompt, Point, Prompts
@@ -235,12 +235,14 @@ def network_input(image: Volume, region: Region) -> np.ndarray:
     InputError
         For voxels that are NaN or infinite, and for regions that have the same value everywhere.
     """
+    seen = covered(image.grid, region.grid)
+    array, grid = image.around(seen.grow(1), region.grid.shape) if seen else (image.array, image.grid)
     if image.channels == 3:
-        channels = (resample(image.array[..., i], image.grid, region.grid) for i in range(3))
+        channels = (resample(array[..., i], grid, region.grid) for i in range(3))
         samples = sum(weight * channel for weight, channel in zip(_LUMA, channels, strict=True))
     else:
-        samples = resample(image.array, image.grid, region.grid)
-    if image.array.dtype.kind in "iu":
+        samples = resample(array, grid, region.grid)
+    if image.dtype.kind in "iu":
         samples = np.trunc(samples.round(9))  # 2.9999999999 is a 3 that was interpolated
     if not np.isfinite(samples).all():
         raise InputError("The image has voxels that are NaN or infinite near the prompts: replace them first.")

@@ -110,11 +110,18 @@ class SAMed:
                 f"The region from {within.low} to {within.high} lies outside the image of shape {image.grid.shape}."
             )
         view = AxialView.of(image.grid, rows="A", columns="L")
+        if not image.in_memory:
+            slab = _whole_slices(image, box, view.axes[0])
+            found = self.segment(
+                Volume(image.part(slab), image.grid.crop(slab), image.name, image.modality),
+                box.shift([-low for low in slab.low]), window, progress, cancel,
+            )  # fmt: skip
+            return LabelMap(found.labels, box, self.classes)
         slices, *part = view.turn_box(box, image.grid)
         stack = view.turn(_grey(image))[slices]
         _check_finite(stack)
         if window is None:
-            window = Window.preset("as-is") if image.array.dtype == np.uint8 else TRAINED_WINDOW
+            window = Window.preset("as-is") if image.dtype == np.uint8 else TRAINED_WINDOW
         limits = window.limits(image)
         labels = np.zeros(box.shape, np.uint8)
         turned = view.turn(labels)
@@ -168,6 +175,15 @@ def zoom(pixels: np.ndarray, shape: tuple[int, int], order: int) -> np.ndarray:
     if pixels.shape == tuple(shape):
         return pixels
     return ndimage.zoom(pixels, [new / old for new, old in zip(shape, pixels.shape, strict=True)], order=order)
+
+
+def _whole_slices(image: Volume, box: Box, axis: int) -> Box:
+    """The slices across an axis that a box reaches into."""
+    if image.grid.ndim == 2:
+        return image.grid.box
+    low, high = list(image.grid.box.low), list(image.grid.box.high)
+    low[axis], high[axis] = box.low[axis], box.high[axis]
+    return Box(tuple(low), tuple(high))
 
 
 def _grey(image: Volume) -> np.ndarray:

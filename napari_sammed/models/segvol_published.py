@@ -70,7 +70,7 @@ def published(
     def look(values: np.ndarray, asked: WindowPrompts) -> np.ndarray:
         return enlarged(model.answer(model.encode(values), asked), model.window)
 
-    part = zooming.scaled(image.array[foreground.slices], limits)
+    part = zooming.scaled(image.part(foreground), limits)
     coarse = zooming.stretched(look(zooming.shrunk(part, model.window), prompts), part.shape)
     shown = zooming.prompt_map(model.window, box=prompts.box, points=prompts.points, labels=prompts.labels)
     region = zooming.focus(coarse > 0, model.window)

@@ -58,8 +58,9 @@ def measured(image: Volume) -> tuple[tuple[float, float], Box]:
     if image not in _MEASURED:
         if image.channels != 1:
             raise InputError("SegVol was trained on CT: it takes grey volumes, not colour ones.")
-        limits = zooming.grey_limits(image.array)
-        _MEASURED[image] = limits, zooming.foreground(image.array, limits)
+        limits = zooming.grey_limits(image.sample)
+        # Of an image that is read by region nobody knows the foreground, so all of it is looked at.
+        _MEASURED[image] = limits, zooming.foreground(image.array, limits) if image.in_memory else image.grid.box
     return _MEASURED[image]
 
 
@@ -72,7 +73,7 @@ def network_input(image: Volume, region: WindowRegion, limits: tuple[float, floa
         (a, size - b) for a, b, size in zip(region.inside.low, region.inside.high, region.seen.shape, strict=True)
     ]
     shape = region.grid.shape if region.seen == region.box else region.box.shape
-    return np.pad(zooming.scaled(zooming.shrunk(image.array[region.box.slices], shape), limits), padding)
+    return np.pad(zooming.scaled(zooming.shrunk(image.part(region.box, shape), shape), limits), padding)
 
 
 def widened(box: Box, window: Sequence[int]) -> Box:

@@ -34,7 +34,17 @@ class SessionPrompts(SessionArranging):
         super().__init__(image, backend, journal, source)
         self.window = window or Window.auto(image)
         self.model = AUTO
-        self._routing = Routing(image.grid, backend, self.history)
+        self._routing = Routing(image.grid, backend, self.history, whole=image.in_memory)
+
+    def look_at(self, view: Box | None) -> None:
+        """Say which part of the image the user sees: of a large one, models look at that part for prompts to come.
+
+        Parameters
+        ----------
+        view : Box or None
+            In index coordinates, of a volume one voxel thick; None leaves it to the prompts.
+        """
+        self._routing.view = view
 
     def add(
         self,
@@ -124,7 +134,7 @@ class SessionPrompts(SessionArranging):
                     prompt=box,
                     model=name,
                     window=self.window,
-                    region=self._routing.region(name, box, axis),
+                    **self._routing.place(name, box, axis, None),
                 )
                 for box, title in zip(boxes, names or [""] * len(boxes), strict=True)
             ]

@@ -12,6 +12,7 @@ from napari_sammed.models.registry import default_for
 from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Action
 from napari_sammed.session.history import History
+from napari_sammed.session.parts import part_for
 
 _MARGIN = 0.25  # of the object's length, on both sides, where nobody says where to look closer
 _LEAST_MARGIN = 3  # voxels
@@ -29,12 +30,21 @@ class Routing:
         Of the image.
     backend : Backend
     history : History
+    whole : bool
+        Whether models look at whole slices and volumes; else at a part around the prompts or in view.
+
+    Attributes
+    ----------
+    view : Box or None
+        The part of the image that the user sees, of a volume on the displayed slice; None if nobody says.
     """
 
-    def __init__(self, grid: Grid, backend: Backend, history: History) -> None:
+    def __init__(self, grid: Grid, backend: Backend, history: History, whole: bool = True) -> None:
+        self.view: Box | None = None
         self._grid = grid
         self._backend = backend
         self._history = history
+        self._whole = whole
 
     def model(self, name: str, prompt: Prompt, label: int | None) -> str:
         """The registry name for a prompt; "auto" stays with the object's last model.
@@ -65,8 +75,19 @@ class Routing:
             return {"region": None}
         closer = None if label is None else self._looking_at(label, name, prompt)
         if closer is None:
-            return {"region": region}
+            return {"region": region if self._whole else self.part(name, prompt, region, label)}
         return {"region": closer if region is None else region.intersect(closer), "zoom": True}
+
+    def part(self, name: str, prompt: Prompt, slab: Box | None, label: int | None) -> Box:
+        """The part of a large image that a prompt is answered in; see `napari_sammed.session.parts`."""
+        limit = slab or self._grid.box
+        known = () if label is None else self._history.standing(label).values()
+        last = None
+        for action in self._history.done:
+            if action.label == label and action.asks and not action.zoom and action.do in ("prompt", "replace"):
+                inside = action.model == name and action.region is not None
+                last = action.region if inside and action.region.intersect(limit) == action.region else last
+        return part_for(self._grid, prompt, limit, self.view, known, last)
 
     def _looking_at(self, label: int, name: str, prompt: Prompt) -> Box | None:
         """The part that an object was looked at closer in, if a prompt lies in it and nothing else came between."""
