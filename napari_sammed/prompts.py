@@ -7,16 +7,16 @@ a box, stroke or mask drawn on one slice of a volume is one voxel thick along th
 from __future__ import annotations
 
 import base64
-import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Box, Grid, nearest_voxel
+from napari_sammed.geometry import Box, Grid
+from napari_sammed.strokes import Stroke, coordinates
 
 __all__ = ["Box", "MaskPrompt", "Point", "Prompt", "Prompts", "Stroke"]
 
@@ -36,7 +36,7 @@ class Point:
     positive: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "index", _coordinates(self.index, "point"))
+        object.__setattr__(self, "index", coordinates(self.index, "point"))
 
     @property
     def ndim(self) -> int:
@@ -45,57 +45,6 @@ class Point:
     @property
     def extent(self) -> Box:
         return Box.around(np.array(self.index))
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """A scribble: the voxels under a polyline belong to the object (positive) or do not.
-
-    Parameters
-    ----------
-    points : tuple of tuple of float
-        Vertices in index coordinates, in drawing order; at least one.
-    positive : bool
-    """
-
-    points: tuple[tuple[float, ...], ...]
-    positive: bool = True
-
-    def __post_init__(self) -> None:
-        points = tuple(_coordinates(p, "stroke vertex") for p in self.points)
-        if not points:
-            raise InputError("A stroke needs at least one vertex.")
-        if len({len(p) for p in points}) > 1:
-            raise InputError(f"The vertices of a stroke differ in dimension: {points[:3]} ...")
-        object.__setattr__(self, "points", points)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.points[0])
-
-    @property
-    def extent(self) -> Box:
-        return Box.around(np.array(self.points))
-
-    def voxels(self) -> np.ndarray:
-        """Indices (N, ndim), int, of the voxels under the polyline, without repeats, in drawing order."""
-        vertices = np.array(self.points)
-        pieces = [vertices[:1]]
-        for start, stop in itertools.pairwise(vertices):
-            steps = max(int(np.ceil(2 * np.abs(stop - start).max())), 1)  # half a voxel, so that none is skipped
-            pieces.append(start + (stop - start) * np.linspace(0, 1, steps + 1)[1:, None])
-        indices = nearest_voxel(np.concatenate(pieces))
-        _, first = np.unique(indices, axis=0, return_index=True)
-        return indices[np.sort(first)]
-
-    def spread(self, count: int) -> np.ndarray:
-        """At most ``count`` voxels (N, ndim) of the stroke, evenly spaced along it.
-
-        Dense neighbouring points confuse networks that were trained on few clicks; a handful of spread ones does not.
-        """
-        voxels = self.voxels()
-        picks = np.unique(np.linspace(0, len(voxels) - 1, min(count, len(voxels)) + 2).round().astype(int)[1:-1])
-        return voxels[picks] if len(voxels) > 2 else voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +147,8 @@ class Prompts:
     def check_inside(self, grid: Grid) -> None:
         """Refuse prompts of another dimension than the image, and prompts that lie outside of it.
 
-        A box may reach beyond the image on some sides; everything else must be inside.
+        A box may reach beyond the image on some sides, and so may the width of a stroke; everything else must be
+        inside.
 
         Raises
         ------
@@ -214,9 +164,11 @@ class Prompts:
                     raise InputError(
                         f"The box from {item.low} to {item.high} lies outside the image of shape {grid.shape}."
                     )
-            elif item.extent.intersect(grid.box) != item.extent:
+                continue
+            extent = item.line if isinstance(item, Stroke) else item.extent
+            if extent.intersect(grid.box) != extent:
                 what = {Point: "point", Stroke: "stroke", MaskPrompt: "mask prompt"}[type(item)]
-                where = item.index if isinstance(item, Point) else f"{item.extent.low} to {item.extent.high}"
+                where = item.index if isinstance(item, Point) else f"{extent.low} to {extent.high}"
                 raise InputError(
                     f"The {what} at {where} lies outside the image of shape {grid.shape} (indices start at 0)."
                 )
@@ -239,7 +191,10 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
         case Box():
             return {"kind": "box", "low": list(prompt.low), "high": list(prompt.high)}
         case Stroke():
-            return {"kind": "stroke", "points": [list(p) for p in prompt.points], "positive": prompt.positive}
+            width = {"radius": prompt.radius} if prompt.radius else {}
+            across = {} if prompt.axis is None else {"axis": prompt.axis}
+            points = [list(p) for p in prompt.points]
+            return {"kind": "stroke", "points": points, "positive": prompt.positive, **width, **across}
         case MaskPrompt():
             return {"kind": "mask", "offset": list(prompt.offset), **pack_mask(prompt.mask)}
     raise InputError(f"{type(prompt).__name__} is not a prompt.")
@@ -254,7 +209,8 @@ def prompt_from_json(item: dict[str, Any]) -> Prompt:
             case "box":
                 return Box(tuple(item["low"]), tuple(item["high"]))
             case "stroke":
-                return Stroke(tuple(map(tuple, item["points"])), bool(item["positive"]))
+                points = tuple(map(tuple, item["points"]))
+                return Stroke(points, bool(item["positive"]), item.get("radius", 0.0), item.get("axis"))
             case "mask":
                 return MaskPrompt(unpack_mask(item), tuple(item["offset"]))
             case kind:
@@ -286,13 +242,3 @@ def unpack_mask(item: dict[str, Any]) -> np.ndarray:
     if len(bits) != size:
         raise InputError(f"A mask of shape {shape} has {size} bytes of bits, not {len(bits)}.")
     return np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool).reshape(shape)
-
-
-def _coordinates(values: Sequence[float], what: str) -> tuple[float, ...]:
-    try:
-        result = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
-        raise InputError(f"A {what} is a tuple of numbers, not {values!r}.") from None
-    if len(result) not in (2, 3) or not np.isfinite(result).all():
-        raise InputError(f"A {what} has 2 or 3 finite coordinates, not {result}.")
-    return result

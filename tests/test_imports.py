@@ -34,6 +34,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "formats": 0,
     "intensity": 0,
     "prompts": 0,
+    "strokes": 0,
     "errors": 0,
     "measures": 0,
     "overlay": 0,

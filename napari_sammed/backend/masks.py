@@ -58,5 +58,18 @@ def span_of(masks: Iterable[MaskPrompt | None]) -> Box | None:
     return box
 
 
+def changed(before: MaskPrompt | None, after: MaskPrompt | None) -> Box | None:
+    """The smallest box of the voxels that only one of two masks of an object has; None if they are the same."""
+    frame = None if before is after else span_of((before, after))
+    if frame is None:
+        return None
+    differ = np.zeros(frame.shape, bool)
+    for mask in (before, after):
+        if mask is not None:
+            differ[_within(mask.extent, frame)] ^= mask.mask
+    found = Box.of_mask(differ)
+    return None if found is None else found.shift(frame.low)
+
+
 def _within(box: Box, frame: Box) -> tuple[slice, ...]:
     return box.shift([-low for low in frame.low]).slices

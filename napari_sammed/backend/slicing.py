@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -80,13 +81,23 @@ def in_region(prompts: Prompts, region: Box) -> Prompts:
                 kept.append(common)
             case Point():
                 kept.append(item)
+            case Stroke() if item.line.intersect(region) == item.line:
+                kept.append(item)
             case Stroke():
-                voxels = item.voxels()
-                inside = voxels[[region.contains(v) for v in voxels]]
-                if len(inside):  # a stroke may pass by a part that its extent reaches into
-                    kept.append(Stroke(tuple(map(tuple, inside)), item.positive))
+                kept += _pieces(item, region)
             case MaskPrompt():
                 part = item.mask[common.shift([-o for o in item.offset]).slices]
                 if part.any():
                     kept.append(MaskPrompt(part, common.low))
     return Prompts(tuple(kept))
+
+
+def _pieces(stroke: Stroke, region: Box) -> list[Stroke]:
+    """A stroke where its line runs through a part of the image; none where it passes by or only its width reaches."""
+    voxels = stroke.voxels()
+    inside = ((voxels >= region.low) & (voxels < region.high)).all(axis=1)
+    if not stroke.radius:
+        return [replace(stroke, points=tuple(map(tuple, voxels[inside])))] if inside.any() else []
+    turns = np.flatnonzero(np.diff(inside)) + 1
+    runs = [run for run, start in zip(np.split(voxels, turns), (0, *turns), strict=True) if inside[start]]
+    return [replace(stroke, points=tuple(map(tuple, run))) for run in runs]

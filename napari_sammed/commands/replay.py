@@ -37,7 +37,7 @@ def replay_session(
     own = {} if weights is None else {name: weights for name in used if registry.card(name).weights is not None}
     with local_backend(device, own) as backend, bar() as progress:
         history = replay(path, volume, backend, progress=progress)
-    stored = History()
+    stored = History(volume.grid.box)
     refill(stored, entries)
     masks = {label: state.mask for label, state in history.objects.items()}
     identical = masks == {label: state.mask for label, state in stored.objects.items()}

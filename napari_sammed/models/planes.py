@@ -9,7 +9,7 @@ import numpy as np
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.windows import covering
-from napari_sammed.prompts import Point, Prompts
+from napari_sammed.prompts import Point, Prompts, Stroke
 
 _SAME_SPACING = 0.01  # relative; headers round the spacing of square pixels
 
@@ -105,6 +105,8 @@ def slice_axis(grid: Grid, prompts: Prompts) -> int:
     """
     usual = max(range(grid.ndim), key=lambda axis: (round(grid.spacing[axis] / min(grid.spacing), 2), -axis))
     for item in reversed(prompts.items):
+        if isinstance(item, Stroke) and item.axis is not None:
+            return item.axis
         thin = () if isinstance(item, Point) else (item if isinstance(item, Box) else item.extent).thin_axes
         if thin:
             return usual if usual in thin else thin[0]

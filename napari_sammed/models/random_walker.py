@@ -28,6 +28,7 @@ from napari_sammed.models.seeds import (
     balls,
     marked_voxels,
     outside_boxes,
+    painted,
     places_to_look_at,
     positive_voxels,
     to_samples,
@@ -141,9 +142,10 @@ class RandomWalker:
         scale = np.array(spacing) / min(spacing)
         positive = positive_voxels(prompts)
         inside = balls(to_samples(positive, region), scale, samples.raw.shape, _SEED_RADIUS)
+        inside |= painted(prompts, True, region)
         negative = marked_voxels(prompts, positive=False)
-        outside = balls(to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS) & ~inside
-        outside |= outside_boxes(prompts, region) & ~inside
+        outside = balls(to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS)
+        outside = (outside | painted(prompts, False, region) | outside_boxes(prompts, region)) & ~inside
         if not inside.any():
             raise InputError("The random walker needs a positive click or stroke, or a box, in the region it looks at.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Region
+from napari_sammed.geometry import Region, nearest_voxel
 from napari_sammed.prompts import Box, Point, Prompts, Stroke
 
 SPREAD = 16  # places of one stroke whose grey values are looked at
@@ -17,7 +17,7 @@ def anchor(prompts: Prompts) -> np.ndarray:
 
 
 def marked_voxels(prompts: Prompts, positive: bool) -> np.ndarray:
-    """Clicked and painted voxels of one sign, (N, ndim) of float."""
+    """Clicked voxels and those under strokes of one sign, (N, ndim) of float."""
     parts = [
         np.array([item.index]) if isinstance(item, Point) else item.voxels()
         for item in prompts
@@ -49,10 +49,21 @@ def places_to_look_at(prompts: Prompts, positive: np.ndarray) -> np.ndarray:
 
 def to_samples(voxels: np.ndarray, region: Region) -> np.ndarray:
     """Samples nearest to voxels of the image, (M, ndim) of int; those outside of the region are left out."""
-    inside = np.array([region.box.contains(voxel) for voxel in voxels], bool)
+    nearest = nearest_voxel(voxels)
+    inside = ((nearest >= region.box.low) & (nearest < region.box.high)).all(axis=1)
     ratio = np.array(region.grid.shape) / region.box.shape
     samples = (voxels[inside] - region.box.low + 0.5) * ratio - 0.5 if len(voxels) else np.empty((0, len(ratio)))
     return np.clip(np.rint(samples), 0, np.array(region.grid.shape) - 1).astype(int)
+
+
+def painted(prompts: Prompts, positive: bool, region: Region) -> np.ndarray:
+    """Samples in which a brush of some width has painted voxels of one sign."""
+    mask = np.zeros(region.grid.shape, bool)
+    for stroke in prompts.of(Stroke):
+        if stroke.radius and stroke.positive == positive and (found := stroke.footprint(region.box)) is not None:
+            box, marked = found
+            mask[tuple(to_samples(np.argwhere(marked) + box.low, region).T)] = True
+    return mask
 
 
 def balls(centres: np.ndarray, scale: np.ndarray, shape: tuple[int, ...], radius: float) -> np.ndarray:

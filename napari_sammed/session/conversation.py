@@ -67,7 +67,7 @@ class Conversation:
     """
 
     def __init__(self, backend: Backend, image: ImageId, path: Path | None, header: dict[str, Any]) -> None:
-        self.history = History()
+        self.history = History(Box.of_shape(header["shape"]))
         self.lock = threading.RLock()
         self._asker = Asker(backend, image, self.history, self.lock)
         self._requests = LatestWins("napari-sammed-session")

@@ -2,7 +2,7 @@
 
 Undo and redo move actions between two stacks. An object's mask is the fold of the answers to its standing actions, in
 order: each answer replaces the mask inside its scope and leaves the rest alone. Answers to a prompt that was removed or
-replaced no longer count.
+replaced no longer count. What a brush or an eraser painted is kept as it was painted (`session.constraints`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from napari_sammed.backend.slicing import extent_of, in_region
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
+from napari_sammed.session.constraints import constraints, enforced, thick
 from napari_sammed.session.roster import Entry, Overlap, overlap_rule, painted, roster, stacked
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
@@ -43,16 +44,24 @@ class Origin:
 
 
 class History:
-    """Actions that stand, actions taken back, and the answers to both."""
+    """Actions that stand, actions taken back, and the answers to both.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    whole : Box
+        Of the image.
+    """
+
+    def __init__(self, whole: Box) -> None:
+        self._whole = whole
         self.done: list[Action] = []
         self.undone: list[Action] = []
         self.answers: dict[int, Prediction] = {}
         self.origins: dict[int, Origin] = {}
         self.next_id = 0
         self._own: dict[int, list[Action]] = {}  # the standing ones of each object
-        self._masks: dict[int, tuple[tuple[int, ...], MaskPrompt | None]] = {}
+        self._masks: dict[int, tuple[tuple[int, ...], MaskPrompt | None]] = {}  # of the answers alone
+        self._enforced: dict[int, tuple[tuple[int, ...], MaskPrompt | None, MaskPrompt | None]] = {}
 
     def push(self, action: Action) -> None:
         """A new action; what was undone can no longer be redone."""
@@ -80,10 +89,11 @@ class History:
         self.answers[action_id] = prediction
         self.origins[action_id] = origin or Origin()
         self._masks = {label: kept for label, kept in self._masks.items() if action_id not in kept[0]}
+        self._enforced = {label: kept for label, kept in self._enforced.items() if action_id not in kept[0]}
 
     def supposing(self, action: Action) -> History:
         """What would stand after one more action; this history stays as it is, and the two share their answers."""
-        other = History()
+        other = History(self._whole)
         other.done = [*self.done, action]
         other.answers, other.origins = self.answers, self.origins
         other.next_id = self.next_id
@@ -137,7 +147,7 @@ class History:
         """What to ask for an action: all standing prompts of its object that touch its region.
 
         Where clicks correct a mask that was not prompted for (taken over, painted, reached by a propagation), that
-        mask goes along.
+        mask goes along; with a brush or an eraser, also one that another model made.
         """
         prompts = self.prompts(action.label, action)
         own = prompts if action.region is None else in_region(prompts, action.region)
@@ -149,6 +159,8 @@ class History:
         elif own.of(Box) or own.of(MaskPrompt):
             return own
         first = next((a for a in actions if _touches(a, action.region)), action)
+        if thick(action.prompt) and not any(a.asks and _same_view(a, action) for a in actions if a.id < action.id):
+            first = action  # this model has not seen the object yet, of which a brush changes a part
         corrected = self.mask(action.label, before=first)
         if corrected is None:
             return own
@@ -200,17 +212,17 @@ class History:
 
     def mask(self, label: int, before: Action | None = None) -> MaskPrompt | None:
         """The object's mask, after all standing actions or just before one of them."""
-        counted = self.counted(label, before)
-        ids = tuple(a.id for a, _ in counted)
-        known, mask = self._masks.get(label, ((), None))
-        if ids[: len(known)] != known:
-            known, mask = (), None
-        closer = _looked_closer(counted[: len(known)])
-        for action, answer in counted[len(known) :]:
-            mask = apply(mask, answer, closer if action.do in ("prompt", "propagate") and not action.zoom else ())
-            closer = _looked_closer([(action, answer)], closer)
+        answered = self._answered(label, before)
+        actions = [a for a in self._since_clear(label, before) if before is None or a.id != before.id]
+        if not any(thick(action.prompt) for action in actions):
+            return answered
+        ids = tuple(action.id for action in actions)
+        known = self._enforced.get(label)
+        if known is not None and known[0] == ids and known[1] is answered:
+            return known[2]
+        mask = enforced(answered, constraints(actions, self.answers, self._whole))
         if before is None:
-            self._masks[label] = (ids, mask)
+            self._enforced[label] = (ids, answered, mask)
         return mask
 
     def closer(self, label: int) -> list[Box]:
@@ -274,6 +286,21 @@ class History:
                 prompts[action.target if action.do == "replace" else action.id] = action.prompt
             seen.append(action)
         return gone
+
+    def _answered(self, label: int, before: Action | None) -> MaskPrompt | None:
+        """The fold of the answers."""
+        counted = self.counted(label, before)
+        ids = tuple(a.id for a, _ in counted)
+        known, mask = self._masks.get(label, ((), None))
+        if ids[: len(known)] != known:
+            known, mask = (), None
+        closer = _looked_closer(counted[: len(known)])
+        for action, answer in counted[len(known) :]:
+            mask = apply(mask, answer, closer if action.do in ("prompt", "propagate") and not action.zoom else ())
+            closer = _looked_closer([(action, answer)], closer)
+        if before is None:
+            self._masks[label] = (ids, mask)
+        return mask
 
     def _state(self, label: int, entry: Entry) -> ObjectState:
         latest = self.latest(label)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_sammed.backend.base import Backend, Prediction, Progress
+from napari_sammed.backend.masks import changed
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
@@ -56,6 +57,10 @@ class SessionPrompts(SessionArranging):
     ) -> Future[Prediction]:
         """Add a prompt to the current object (a new one if there is none) and ask for its mask.
 
+        A stroke with a radius is kept as it was painted, at once and whatever is answered to it and later prompts; the
+        model refines the rest. It gives way where a later stroke or an edit by hand contradicts it, and to a later
+        click of the other sign inside of it.
+
         Parameters
         ----------
         prompt : Prompt
@@ -81,8 +86,10 @@ class SessionPrompts(SessionArranging):
         if self.current is None:
             self.new_object()
         with self._lock:
+            before = self.history.mask(self.current)
             action = self._record(label=self.current, **asked)
-        self._notify(action.label, None)
+            box = changed(before, self.history.mask(self.current))
+        self._notify(action.label, box)
         return self._conversation.ask(action, progress)
 
     def _asked(self, prompt: Prompt, model: str | None, axis: int | None) -> dict[str, Any]:
@@ -166,9 +173,9 @@ class SessionPrompts(SessionArranging):
             before = self.history.mask(label)
             asked = self._routing.after_removal(label, target)
             action = self._record(do="remove", label=label, target=target, **asked)
-            after = self.history.mask(label)
+            box = changed(before, self.history.mask(label))
         self._drop_given(action)
-        self._notify(label, None if action.asks else span_of((before, after)))
+        self._notify(label, box)
         if action.asks:
             return self._conversation.ask(action, progress)
         opened = self._conversation.ask_open([label], progress)
@@ -185,17 +192,20 @@ class SessionPrompts(SessionArranging):
     ) -> Future[Prediction]:
         """Put another prompt in the place of any one of an object's prompts: moved, reshaped, of the other sign.
 
-        The answer is that to all standing prompts; until it is here the mask stays. Parameters as for `add` and
+        The answer is that to all standing prompts; until it is here the mask stays, but for what a brush or an eraser
+        decides. Parameters as for `add` and
         `remove`; the model is the one that the object's last prompt there went to.
         """
         label = self._changeable(label).label
         Prompts((prompt,)).check_inside(self.image.grid)
         with self._lock:
             target = self._target(label, number)
+            before = self.history.mask(label)
             asked = self._routing.after_replacement(label, target, prompt, axis)
             action = self._record(do="replace", label=label, target=target, prompt=prompt, **asked)
+            box = changed(before, self.history.mask(label))
         self._drop_given(action)
-        self._notify(label, None)
+        self._notify(label, box)
         return self._conversation.ask(action, progress)
 
     def choose(self, reading: int, label: int | None = None) -> None:

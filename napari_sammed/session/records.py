@@ -167,7 +167,7 @@ def replay(
     header, entries = read_journal(path)
     if header["image"] != image.hash:
         raise InputError(f"The session {path} belongs to another image than {image.name or 'this one'}.")
-    history = History()
+    history = History(image.grid.box)
     asker = Asker(backend, backend.open(image), history, threading.RLock())
     again: dict[int, Prediction] = {}  # of a pass for several objects, the answers to the others
     for number, entry in enumerate(entries, 2):
