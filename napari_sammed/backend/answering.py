@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from napari_sammed.backend import extension, pieces, reductions
+from napari_sammed.backend import extension, nearby, pieces, reductions
 from napari_sammed.backend.base import Cancel, ImageId, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings
 from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
@@ -82,12 +82,22 @@ class Answerer:
     def answer(self, question: Question, clock: Clock) -> Prediction:
         """The object that all the prompts mark together."""
         model = self.model(question, clock)
+        grid = question.volume.grid
+
+        def ask(part: Prompts) -> Prediction:
+            return self.answer(replace(question, prompts=part, previous=None), clock)
+
+        def ask_at_once(part: Prompts) -> Prediction:
+            return self._all_at_once(replace(question, prompts=part, previous=None), model, clock)
+
         if pieces.needed(question.prompts, model.card):
-            return pieces.correct(
-                question.prompts,
-                model.card,
-                lambda part: self.answer(replace(question, prompts=part, previous=None), clock),
-            )
+            return pieces.correct(question.prompts, model.card, grid, ask)
+        if nearby.needed(question.prompts, model.card):
+            return nearby.answer(question.prompts, grid, ask_at_once)
+        return self._all_at_once(question, model, clock)
+
+    def _all_at_once(self, question: Question, model: PromptableModel, clock: Clock) -> Prediction:
+        """The answer of a model that knows all the prompts, or that they are translated for."""
         grid, within = question.volume.grid, question.within
         understood, _ = reductions.reduce(question.prompts, model.card)
         region = model.plan(grid, understood, within)

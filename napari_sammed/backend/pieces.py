@@ -6,14 +6,15 @@ were positive, is taken away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from napari_sammed.backend import nearby
 from napari_sammed.backend.base import Prediction
 from napari_sammed.backend.reductions import innermost
-from napari_sammed.geometry import Box
+from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import ModelCard
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 
@@ -24,19 +25,23 @@ def needed(prompts: Prompts, card: ModelCard) -> bool:
     return bool(clicked and prompts.of(MaskPrompt)) and "point" in card.prompts and "mask" not in card.prompts
 
 
-def correct(prompts: Prompts, card: ModelCard, ask: Callable[[Prompts], Prediction]) -> Prediction:
+def correct(prompts: Prompts, card: ModelCard, grid: Grid, ask: Callable[[Prompts], Prediction]) -> Prediction:
     """The answer to a mask and clicks.
 
     Parameters
     ----------
     prompts : Prompts
-        At least one mask, and one click or stroke.
+        At least one mask, and one click or stroke. What a brush or an eraser marks counts near it only.
     card : ModelCard
+    grid : Grid
+        Of the image.
     ask : callable
         Has the model answer prompts without masks.
     """
     masks = prompts.of(MaskPrompt)
-    clicks = Prompts(tuple(item for item in prompts if not isinstance(item, MaskPrompt)))
+    others = Prompts(tuple(item for item in prompts if not isinstance(item, MaskPrompt)))
+    local = tuple(stroke for stroke in others.of(Stroke) if stroke.radius)
+    clicks = Prompts(tuple(item for item in others if not any(item is stroke for stroke in local)))
     extent = Prompts(masks).extent
     mask = np.zeros(extent.shape, bool)
     for given in masks:
@@ -48,9 +53,27 @@ def correct(prompts: Prompts, card: ModelCard, ask: Callable[[Prompts], Predicti
     if any(isinstance(item, Box) or item.positive for item in clicks):
         answer = ask(clicks)
         extent, mask = _with(mask, extent, answer)
-    joined = Prediction.tight(mask, extent, score=answer.score, model=answer.model)
+    for positive in (False, True):
+        strokes = [stroke for stroke in local if stroke.positive == positive]
+        if not strokes or not (positive or mask.any()):
+            continue
+        answer = ask(others if positive else _turned_round(others, MaskPrompt(mask, extent.low)))
+        near = _near(answer, strokes, grid)
+        if positive:
+            extent, mask = _with(mask, extent, near)
+        else:
+            mask = _without(mask, extent, near)
     how = f"{card.title} takes no masks: what the clicks mark was added to the mask, or taken away from it."
+    joined = Prediction.tight(mask, extent, score=answer.score, model=answer.model)
     return replace(answer, mask=joined.mask, box=joined.box, reductions=(*answer.reductions, how), logits=None)
+
+
+def _near(piece: Prediction, strokes: Sequence[Stroke], grid: Grid) -> Prediction:
+    """The part of a piece that strokes may change."""
+    kept = nearby.inside(MaskPrompt(piece.mask, piece.box.low), strokes, grid) if piece.mask.any() else None
+    if kept is None:
+        return Prediction.empty(piece.scope, score=piece.score, model=piece.model)
+    return replace(piece, mask=kept.mask, box=kept.extent)
 
 
 def _turned_round(clicks: Prompts, mask: MaskPrompt) -> Prompts:
