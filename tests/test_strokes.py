@@ -20,6 +20,7 @@ from napari_sammed.models.random_walker import RandomWalker
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 from napari_sammed.session import Session
 from napari_sammed.session.records import replay
+from napari_sammed.session.slices import anchors
 from napari_sammed.volume import Volume, read_volume, write_volume
 from tests.phantoms import ball, two_balls
 from tests.thresholder import Thresholder
@@ -341,7 +342,7 @@ def test_propagation_starts_from_the_slice_of_a_stroke_and_keeps_it(session, sce
     add(session, stroke, model="planar")
     session.propagate(axis=0).result(20)
     assert shown(session)[kept].all() and shown(session)[first].mean() > 0.5
-    (anchor,) = session.history.anchors(session.history.done[-1])
+    (anchor,) = anchors(session.history, 1, 0, session.history.done[-1])
     assert anchor.extent.low[0] == z and anchor.mask.sum() == (kept | first)[int(z)].sum()
     add(session, eraser, model="planar")
     assert not shown(session)[gone].any() and shown(session)[kept].all()
@@ -365,6 +366,20 @@ def test_a_copy_has_what_was_painted_and_a_merger_keeps_what_comes_in(session, s
     session.undo()
     assert not ((session.labels() == 1) & gone).any()
     check_kept(session, scene, backend, journal)
+
+
+def test_a_preview_shows_what_was_painted(session, scene):
+    _, first, second = scene
+    erased, stroke = brush(np.add(centre(first), (1, 0, 0)), 3, False), brush(centre(first))
+    add(session, stroke)
+    add(session, erased)
+    point = Point(centre(second))
+    preview = session.preview(point).result(10)
+    add(session, point)
+    found = np.zeros_like(first)
+    found[preview.box.slices] = preview.mask
+    np.testing.assert_array_equal(found, shown(session))
+    assert found[marked(stroke, first.shape)].all() and not found[marked(erased, first.shape)].any()
 
 
 @pytest.mark.parametrize("model", [MODEL, "planar", "random-walker"])

@@ -18,7 +18,7 @@ from napari_sammed.backend.slicing import extent_of, in_region
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
-from napari_sammed.session.constraints import constraints, enforced, thick
+from napari_sammed.session.constraints import Constraint, constraints, enforced, thick
 from napari_sammed.session.roster import Entry, Overlap, overlap_rule, painted, roster, stacked
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
@@ -213,17 +213,21 @@ class History:
     def mask(self, label: int, before: Action | None = None) -> MaskPrompt | None:
         """The object's mask, after all standing actions or just before one of them."""
         answered = self._answered(label, before)
-        actions = [a for a in self._since_clear(label, before) if before is None or a.id != before.id]
-        if not any(thick(action.prompt) for action in actions):
+        ids = self._decided(label, before)
+        if not ids:
             return answered
-        ids = tuple(action.id for action in actions)
         known = self._enforced.get(label)
         if known is not None and known[0] == ids and known[1] is answered:
             return known[2]
-        mask = enforced(answered, constraints(actions, self.answers, self._whole))
+        mask = enforced(answered, self.constraints(label, before))
         if before is None:
             self._enforced[label] = (ids, answered, mask)
         return mask
+
+    def constraints(self, label: int, before: Action | None = None) -> list[Constraint]:
+        """What was decided about an object by brush and eraser; see `napari_sammed.session.constraints`."""
+        actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
+        return constraints(actions, self.answers, self._whole)
 
     def closer(self, label: int) -> list[Box]:
         """Where an object was looked at closer, so that plain questions to come leave its mask as it is."""
@@ -286,6 +290,11 @@ class History:
                 prompts[action.target if action.do == "replace" else action.id] = action.prompt
             seen.append(action)
         return gone
+
+    def _decided(self, label: int, before: Action | None) -> tuple[int, ...]:
+        """The actions that constraints come from; empty if no brush was used."""
+        actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
+        return tuple(a.id for a in actions) if any(thick(a.prompt) for a in actions) else ()
 
     def _answered(self, label: int, before: Action | None) -> MaskPrompt | None:
         """The fold of the answers."""

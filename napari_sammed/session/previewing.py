@@ -8,6 +8,7 @@ happens in the session calls it off.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -16,9 +17,10 @@ from napari_sammed.backend.base import Prediction
 from napari_sammed.backend.latest import LatestWins
 from napari_sammed.backend.masks import apply, cut
 from napari_sammed.errors import Cancelled
-from napari_sammed.prompts import Prompt
+from napari_sammed.prompts import MaskPrompt, Prompt
 from napari_sammed.session.actions import Action
 from napari_sammed.session.asking import Asker
+from napari_sammed.session.constraints import Constraint, enforced
 from napari_sammed.session.prompting import SessionPrompts
 
 
@@ -64,7 +66,9 @@ class SessionPreviews(SessionPrompts):
 
         def work(cancel: threading.Event) -> Prediction:
             answer, _ = asker.ask(action, cancel, None)
-            found = answer if action.zoom else self._beside_closer(answer, label)
+            with self._lock:
+                decided = supposed.constraints(label)
+            found = _kept(answer if action.zoom else self._beside_closer(answer, label), decided)
             if cancel.is_set():
                 raise Cancelled
             return found
@@ -87,8 +91,19 @@ class SessionPreviews(SessionPrompts):
             mask = self.history.mask(label) if kept else None
         if not kept:
             return answer
-        part = cut(apply(mask, answer, kept), answer.scope)
-        if part is not None:
-            return replace(answer, mask=part.mask, box=part.extent)
-        nothing = Prediction.empty(answer.scope, score=answer.score, model=answer.model)
-        return replace(answer, mask=nothing.mask, box=nothing.box)
+        return _with_mask(answer, cut(apply(mask, answer, kept), answer.scope))
+
+
+def _kept(answer: Prediction, decided: Sequence[Constraint]) -> Prediction:
+    """An answer with what brush and eraser decided."""
+    if not decided:
+        return answer
+    mask = MaskPrompt(answer.mask, answer.box.low) if answer.mask.any() else None
+    return _with_mask(answer, cut(enforced(mask, decided), answer.scope))
+
+
+def _with_mask(answer: Prediction, mask: MaskPrompt | None) -> Prediction:
+    if mask is not None:
+        return replace(answer, mask=mask.mask, box=mask.extent)
+    nothing = Prediction.empty(answer.scope, score=answer.score, model=answer.model)
+    return replace(answer, mask=nothing.mask, box=nothing.box)
