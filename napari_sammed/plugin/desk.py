@@ -43,6 +43,8 @@ class Desk:
     preferences : Preferences
     on_prompts, on_paint : callable
         Called when the user may have changed prompts, and has painted in the labels.
+    writer : LayerWriter, optional
+        Of another frame of the same layer, whose layers this one goes on with.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class Desk:
         *,
         on_prompts: Callable[[], None],
         on_paint: Callable[[], None],
+        writer: LayerWriter | None = None,
     ) -> None:
         self.viewer = viewer
         self.image = image
@@ -77,14 +80,16 @@ class Desk:
         self.preferences = preferences
         self.session: Session | None = None
         self.closed = False
-        self.writer = LayerWriter(
-            viewer,
-            image,
-            on_prompts=lambda: gui.post(on_prompts),
-            on_paint=lambda: gui.post(on_paint),
-            on_mode=lambda mode: panel.modes.show_mode(mode.value),
-            keys=keys,
-        )
+        told: dict[str, Callable[..., None]] = {
+            "on_prompts": lambda: gui.post(on_prompts),
+            "on_paint": lambda: gui.post(on_paint),
+            "on_mode": lambda mode: panel.modes.show_mode(mode.value),
+        }
+        if writer is None:
+            writer = LayerWriter(viewer, image, **told, keys=keys)
+        else:
+            writer.turn_to(image, **told)
+        self.writer = writer
         self.answers = Waiting(panel.status, gui, lambda: self.session is not None and self.session.busy)
         self.intake = PromptIntake(self.writer, panel, self.expect, self.answers.progress, preferences)
         self._waiting: list[Callable[[Session], Any]] = []  # for the session to be open
@@ -97,11 +102,12 @@ class Desk:
         for action in waiting:
             self.attempt(action)
 
-    def close(self) -> None:
-        """Let go of the layers; the labels stay with the user."""
+    def close(self, *, keep_layers: bool = False) -> None:
+        """Let go of the layers; the labels stay with the user. The next frame may go on with all of them."""
         self.closed = True
         self.answers.close()
-        self.writer.close()
+        if not keep_layers:
+            self.writer.close()
 
     def when_open(self, action: Callable[[Session], Any]) -> None:
         """Do it now, or when the session has been opened."""

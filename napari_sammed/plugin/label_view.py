@@ -57,6 +57,10 @@ class LabelView:
         self._part: Callable[[Box], np.ndarray] | None = None
         viewer.dims.events.current_step.connect(self.finish)
 
+    def turn_to(self, image: ImageView, on_paint: Callable[[], None]) -> None:
+        """Belong to another frame of the same layer from now on."""
+        self.image, self._on_paint = image, on_paint
+
     def make(self) -> Labels:
         """Add the layer, with nothing in it."""
         self.layer = self.viewer.add_labels(

@@ -76,6 +76,28 @@ class LayerWriter:
         for name in TRANSFORM:
             getattr(image.events, name).connect(self._follow_image)
 
+    def turn_to(
+        self,
+        image: ImageView,
+        *,
+        on_prompts: Callable[[], None],
+        on_paint: Callable[[], None],
+        on_mode: Callable[[Mode], None],
+    ) -> None:
+        """Keep layers and tool for another frame of the same image layer; what the user draws is that one's now."""
+        self.image = image
+        self._on_mode = on_mode
+        self._view.turn_to(image, on_paint)
+        for kind in self._kinds:
+            kind.turn_to(image, on_prompts)
+
+    def blank(self, box: Box | None) -> None:
+        """Show nothing of an image whose objects lie in a box; None if there are none."""
+        for kind in self._kinds:
+            kind.blank()
+        if box is not None and self.labels is not None:
+            self._view.show(box, lambda part: np.zeros(part.shape, self.labels.data.dtype))
+
     # ---- prompts -------------------------------------------------------------------------------------------------
 
     @property

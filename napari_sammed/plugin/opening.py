@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend
@@ -17,8 +18,15 @@ if TYPE_CHECKING:
     from napari_sammed.plugin.image_view import ImageView
 
 
-def open_session(image: ImageView, backend: Backend) -> Session:
+def open_session(image: ImageView, backend: Backend, kept: MutableMapping[str, Session]) -> Session:
     """The session of an image; continues what was done to the same image before.
+
+    Parameters
+    ----------
+    image : ImageView
+    backend : Backend
+    kept : mutable mapping of str to Session
+        Sessions that are still open, by the hash of their image; the one that is wanted is taken out.
 
     Raises
     ------
@@ -26,8 +34,12 @@ def open_session(image: ImageView, backend: Backend) -> Session:
         If the image cannot be segmented, or its journal cannot be read or written.
     """
     volume = volume_of(image)
-    path = image.source.path
-    return Session(volume, backend, journal=journal_of(volume.hash), source={"path": str(path)} if path else {})
+    if volume.hash in kept:
+        return kept.pop(volume.hash)
+    source = {} if image.source.path is None else {"path": str(image.source.path)}
+    if source and len(image.at) == 1:
+        source["frame"] = image.at[0]
+    return Session(volume, backend, journal=journal_of(volume.hash), source=source)
 
 
 def close_session(session: Session) -> None:

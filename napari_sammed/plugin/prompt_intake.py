@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -60,10 +60,21 @@ class PromptIntake:
         added, altered = self._writer.changes(self._panel.slices.span)
         for number in sorted(altered, reverse=True):  # a removal moves those behind it
             self._alter(session, number, altered[number])
-        for prompt in added:
+        self.give(session, added)
+
+    def give(self, session: Session, prompts: Sequence[Prompt]) -> None:
+        """Add prompts that are no longer in the layers.
+
+        Raises
+        ------
+        InputError
+            For a prompt that does not fit; those after it are not added.
+        """
+        axis = self._axis
+        for prompt in prompts:
             self.use_settings(session)
             model = self.model_for(session, prompt)
-            self._expect(session.add(prompt, model=model, axis=self._axis, progress=self._progress))
+            self._expect(session.add(prompt, model=model, axis=axis, progress=self._progress))
 
     def use_settings(self, session: Session) -> None:
         """Have the session use the model and the mapping of grey values that the panel shows."""

@@ -70,6 +70,17 @@ class PromptLayer(ABC):
         self.layer = None
         self.unfinished = False
 
+    def turn_to(self, image: ImageView, on_rows: Callable[[], None]) -> None:
+        """Belong to another frame of the same layer from now on."""
+        self.image, self._on_rows = image, on_rows
+
+    def blank(self) -> None:
+        """Show nothing for a moment; what is shown then is no wish of the user to take everything away."""
+        if self.layer is not None and not self.unfinished:
+            with self._own_writing():
+                self._write(Rows())
+            self._shown = Rows()
+
     def show(self, prompts: Prompts) -> None:
         """Show an object's prompts; leaves a layer alone that does so already."""
         if self.layer is None:

@@ -43,6 +43,8 @@ class Waiting:
 
     def expect(self, future: Future[T], then: Callable[[T], None]) -> None:
         """Hand a result over when it is there; if there is none, say why."""
+        if self._closed:
+            return
         self._cancelled = False
         self._status.set_busy(True)
         self._timer.start()

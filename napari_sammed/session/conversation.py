@@ -84,11 +84,23 @@ class Conversation:
         """Whether an answer is on its way."""
         return self._requests.busy
 
-    def listen(self, listener: Callable[[Change], None], growing: bool) -> None:
-        """Call ``listener`` after every change; with `growing` also for pieces of answers on their way."""
-        self._listeners.append(listener)
+    def listen(self, listener: Callable[[Change], None], growing: bool) -> Callable[[], None]:
+        """Call ``listener`` after every change; with `growing` also for pieces of answers on their way.
+
+        Returns
+        -------
+        callable
+            Ends this.
+        """
+        self._listeners = [*self._listeners, listener]  # a new list, as another thread may be going through it
         if growing:
-            self._watchers.append(listener)
+            self._watchers = [*self._watchers, listener]
+
+        def stop() -> None:
+            self._listeners = [other for other in self._listeners if other is not listener]
+            self._watchers = [other for other in self._watchers if other is not listener]
+
+        return stop
 
     def notify(self, labels: tuple[int, ...], box: Box | None) -> None:
         """Tell the listeners."""

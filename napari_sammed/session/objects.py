@@ -72,12 +72,12 @@ class SessionObjects:
         """What a running propagation has reached so far, if somebody watches; to be read only."""
         return self._conversation.growth
 
-    def on_change(self, listener: Callable[[Change], None], *, growing: bool = False) -> None:
-        """Call ``listener`` after every change, on whichever thread makes it.
+    def on_change(self, listener: Callable[[Change], None], *, growing: bool = False) -> Callable[[], None]:
+        """Call ``listener`` after every change, on whichever thread makes it, until the returned function is called.
 
         With `growing` also when a running propagation has reached a slice, which only `labels` and `growth` show yet.
         """
-        self._conversation.listen(listener, growing)
+        return self._conversation.listen(listener, growing)
 
     # ---- what the user does --------------------------------------------------------------------------------------
 

@@ -219,7 +219,7 @@ class ImageSection(QWidget):
         self.image = Chooser("Open or drop an image", self)
         self.model = ModelChooser(self)
         self.window_ = WindowChooser(self)
-        form = QFormLayout(self)
+        self.form = form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image)

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
+from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
@@ -73,6 +74,7 @@ class Panel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.image_section = ImageSection(self)
+        self.frames = FrameChooser(self.image_section.form, 1, self)
         self.modes = ModeButtons(self)
         self.slices = SliceRange(self)
         self.objects = ObjectList(self)
