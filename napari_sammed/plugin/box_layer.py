@@ -8,7 +8,6 @@ import numpy as np
 
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.coordinates import between, box_of, hidden_axis
-from napari_sammed.plugin.label_view import like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
 from napari_sammed.plugin.prompt_looks import BOX_COLOUR, write_boxes
@@ -35,7 +34,7 @@ class BoxLayer(PromptLayer):
             edge_color=BOX_COLOUR,
             face_color="transparent",
             edge_width=1,
-            **like(self.image),
+            **self._transform(),
         )
 
     def _rows(self, prompts: Prompts) -> Rows:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_sammed.plugin.coordinates import displayed_axes, seen_index, to_world
-from napari_sammed.plugin.label_view import like
+from napari_sammed.plugin.label_view import marks_like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
 from napari_sammed.plugin.prompt_looks import style_next, write_points
@@ -41,11 +41,14 @@ class ClickLayer(PromptLayer):
             feature_defaults={"prompt": NEW, "positive": self._positive},
             size=8,
             canvas_size_limits=(11, 15),
-            **like(self.image),
+            **self._transform(),
         )
         style_next(layer, self._positive)
         layer.events.features.connect(self._report_rows)
         return layer
+
+    def _transform(self) -> dict[str, Any]:
+        return marks_like(self.image)
 
     def _rows(self, prompts: Prompts) -> Rows:
         return click_rows(prompts)

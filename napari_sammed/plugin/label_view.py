@@ -9,12 +9,12 @@ import numpy as np
 
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.plugin.coordinates import current_slice, hidden_axis
+from napari_sammed.plugin.coordinates import current_slice, hidden_axis, matrix_of
 from napari_sammed.plugin.images import origin_of, spatial_shape
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_sammed.plugin.image_view import ImageView
 
@@ -25,6 +25,26 @@ TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 def like(image: ImageView) -> dict[str, Any]:
     """Transform, units and axis labels of an image layer, as keyword arguments of a layer at the same place."""
     return {name: getattr(image, name) for name in (*TRANSFORM, "units", "axis_labels")}
+
+
+def marks_like(image: ImageView) -> dict[str, Any]:
+    """The same for a layer of points: the same place, without a negative scale.
+
+    napari 0.7 cannot mark a selected point where the last axis is flipped by its scale, as it is in many volumes; by
+    the affine it may be.
+    """
+    if image.scale[-1] > 0:
+        return like(image)
+    n = image.ndim
+    plain = {"scale": np.ones(n), "translate": np.zeros(n), "rotate": np.eye(n), "shear": np.zeros(n * (n - 1) // 2)}
+    return like(image) | plain | {"affine": matrix_of(image)}
+
+
+def follow(layer: Layer, transform: Mapping[str, Any]) -> None:
+    """Put a layer elsewhere; every part of a transform that is set draws it anew, so only what differs is."""
+    for name in TRANSFORM:
+        if not np.array_equal(np.asarray(getattr(layer, name)), np.asarray(transform[name])):
+            setattr(layer, name, transform[name])
 
 
 class LabelView:

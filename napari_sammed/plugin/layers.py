@@ -16,7 +16,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.plugin.box_layer import BoxLayer
 from napari_sammed.plugin.click_layer import ClickLayer
 from napari_sammed.plugin.keys import Keyboard
-from napari_sammed.plugin.label_view import TRANSFORM, LabelView
+from napari_sammed.plugin.label_view import TRANSFORM, LabelView, follow, like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
 from napari_sammed.prompts import Prompt, Prompts
@@ -261,9 +261,10 @@ class LayerWriter:
         self._on_mode(self.mode)
 
     def _follow_image(self, event: Any = None) -> None:
-        for layer in self._own():
-            for name in TRANSFORM:
-                setattr(layer, name, getattr(self.image, name))
+        if self.labels is not None:
+            follow(self.labels, like(self.image))
+        for kind in self._kinds:
+            kind.follow_image()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.labels:

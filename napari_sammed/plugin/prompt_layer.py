@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.plugin.coordinates import between
+from napari_sammed.plugin.label_view import follow, like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_looks import same_but_numbers, write_numbers
 from napari_sammed.plugin.prompt_rows import Rows, difference
@@ -62,6 +63,7 @@ class PromptLayer(ABC):
         self.layer = self._made()
         self._shown = Rows()
         self.layer.events.data.connect(self._report_rows)
+        self.layer.events.set_data.connect(self._notice_rows)
         self.layer.events.mode.connect(self._on_mode)
         return self.layer
 
@@ -104,6 +106,11 @@ class PromptLayer(ABC):
         altered.update(dict.fromkeys(found.removed))
         return [self._prompt(seen, row, span) for row in found.added], altered
 
+    def follow_image(self) -> None:
+        """Go where the image has been moved."""
+        if self.layer is not None:
+            follow(self.layer, self._transform())
+
     def leave(self) -> None:
         """Have a press on the canvas move it, as far as this layer is concerned."""
         if self.layer is not None:
@@ -138,6 +145,10 @@ class PromptLayer(ABC):
     def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Prompt:
         """The prompt that a row of the layer means."""
 
+    def _transform(self) -> dict[str, Any]:
+        """The layer's place, as keyword arguments of a napari layer: that of the image."""
+        return like(self.image)
+
     def _number(self, rows: Rows) -> None:
         """Number the rows of the layer, which shows them already."""
         write_numbers(self.layer, rows)
@@ -158,4 +169,9 @@ class PromptLayer(ABC):
     def _report_rows(self, event: Any) -> None:
         self.unfinished = str(getattr(event, "action", "changed")) in ("adding", "changing", "removing")
         if not self._writing and not self.unfinished:
+            self._on_rows()
+
+    def _notice_rows(self, event: Any = None) -> None:
+        """napari pastes rows without telling of them; it only draws the layer anew."""
+        if not self._writing and not self.unfinished and len(self.layer.data) != len(self._shown):
             self._on_rows()

@@ -79,6 +79,26 @@ def test_a_session_of_clicks_boxes_and_keys(open_plugin):
     assert hands.panel.objects.model.rowCount() == 2
 
 
+def test_clicks_are_copied_and_pasted_by_key(open_plugin):
+    """On a flat image; in a volume napari's own pasting fails."""
+    volume, first, _ = two_balls((60, 80))
+    hands = open_plugin(volume.array, show=True, scale=(1, -1))
+    hands.mode("positive")
+    hands.click(middle(first))
+    points = hands.writer.points
+    points.mode = "select"
+    points.selected_data = {0}
+    hands.canvas.setFocus()
+    hands.key(Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    hands.key(Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    one, other = hands.session.objects[1].prompts.items
+    assert one == other
+    points.selected_data = {0, 1}
+    hands.key(Qt.Key.Key_Delete)
+    assert not hands.session.objects[1].prompts.items
+    assert not hands.labels.any()
+
+
 def test_a_rectangle_is_a_box_on_the_displayed_slice(open_plugin):
     volume, first, _ = two_balls()
     hands = open_plugin(volume.array, show=True, scale=(3, 1, 1), model="planar")
