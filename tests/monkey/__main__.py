@@ -1,0 +1,57 @@
+"""Let the monkey loose; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.monkey")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=None, help="instead of a number of steps")
+    parser.add_argument("--round", type=int, default=150, help="steps with the same images")
+    parser.add_argument("--verbose", action="store_true", help="say every step")
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    if arguments.steps is None and arguments.minutes is None:
+        arguments.steps = 150
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_SAMMED_SESSIONS"] = f"{folder}/sessions"
+        os.environ["NAPARI_CONFIG"] = f"{folder}/napari.yaml"  # else it would change the user's own settings
+        from tests.monkey.monkey import Monkey
+
+        monkey = Monkey(arguments.seed, Path(folder), arguments.round, arguments.verbose)
+        try:
+            monkey.run(arguments.steps, arguments.minutes)
+        finally:
+            report(monkey)
+        monkey.heart.stop()
+        monkey.viewer.close()
+    return 1 if monkey.faults.found else 0
+
+
+def report(monkey) -> None:
+    """What was done, and what went wrong."""
+    done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in monkey.counts.most_common())
+    slope = monkey.memory.slope()
+    print(f"seed {monkey.seed}: {monkey.steps} steps ({done})")
+    print(monkey.heart.report())
+    used = [used for _, used in monkey.memory.points]
+    if used:
+        trend = "" if slope is None else f", {slope:+.2f} MiB a minute after the first third"
+        print(f"memory at the ends of rounds: {' '.join(f'{u:.0f}' for u in used)} MiB{trend}")
+        print(f"widgets at the ends of rounds: {' '.join(map(str, monkey.widget_counts))}")
+    print(
+        f"{len(monkey.faults.found)} faults"
+        + (f"; the first:\n{monkey.faults.found[0]}" if monkey.faults.found else "")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""What is left of the plugin when its dock has been closed and all layers deleted: nothing may be."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import Counter
+
+import psutil
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
+
+_OURS = "napari_sammed"
+
+
+def threads() -> list[str]:
+    """Names of the threads that are ours."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("napari-sammed"))
+
+
+def objects(before: Counter[str]) -> Counter[str]:
+    """Living instances of our classes, beyond those that there were before."""
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    gc.collect()
+    return living() - before
+
+
+def living() -> Counter[str]:
+    """Instances of our classes by name, without classes and functions themselves."""
+    found: Counter[str] = Counter()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        if str(getattr(kind, "__module__", "")).split(".")[0] == _OURS and not isinstance(thing, type):
+            found[f"{kind.__module__}.{kind.__qualname__}"] += 1
+    return found
+
+
+def widgets() -> int:
+    """All widgets of the application."""
+    return len(QApplication.allWidgets())
+
+
+class Memory:
+    """Resident memory over time, taken at moments that are alike."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._start = time.perf_counter()
+        self.points: list[tuple[float, float]] = []
+
+    def note(self) -> float:
+        """Take the memory now; returns MiB."""
+        used = self._process.memory_info().rss / 2**20
+        self.points.append((time.perf_counter() - self._start, used))
+        return used
+
+    def slope(self) -> float | None:
+        """MiB a minute over the latter two thirds; None for too few moments."""
+        import numpy as np
+
+        points = self.points[len(self.points) // 3 :]
+        if len(points) < 4:
+            return None
+        times, used = np.array(points).T
+        return float(np.polyfit(times / 60, used, 1)[0])
