@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LARGE = (
+    "This image is large, so it is read in parts: models look at what is in view. Zoom until the object fills it. "
+    "napari's own brush cannot paint in its labels."
+)
+"""Of an image that is read by region."""
+
 
 def answered(
     state: ObjectState | None, voxels: int, grid: Grid, prediction: Prediction, before: float = math.nan

@@ -85,6 +85,7 @@ class EncodeAhead:
             axis = hidden_axis(self.viewer.dims, self.image.ndim)
             region = slice_of(grid, axis, min(max(here, 0), grid.shape[axis] - 1))
         window = self._desk.intake.window(session)
+        region = self._desk.intake.looked_at(session, model, region)
         self._desk.background.run(lambda: get_ready(session, model, region, window))
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class EncodeAhead:
         axis = hidden_axis(self.viewer.dims, self.image.ndim)
         if axis is not None and 0 <= index < grid.shape[axis]:
             self._since = time.perf_counter()
-            region = slice_of(grid, axis, index)
+            region = self._desk.intake.looked_at(who.session, who.model, slice_of(grid, axis, index))
             self._running = who.session.backend.prefetch(who.session.image_id, who.model, [region], who.window)
 
     def _who(self) -> Ahead | None:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import current_slice, displayed_axes, hidden_axis
+from napari_sammed.plugin.coordinates import hidden_axis
 from napari_sammed.plugin.frame import Frame
+from napari_sammed.plugin.in_view import part_in_view, part_seen
 from napari_sammed.plugin.views.closer import AROUND, VIEW
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from napari.components import Dims
-    from napari.layers import Labels
-
     from napari_sammed.plugin.desk import Desk
-    from napari_sammed.plugin.image_view import ImageView
 
 _DRAW = "Draw a rectangle around the part to look at closer; Escape leaves this."
 _NOT_IN_3D = (
@@ -73,7 +68,9 @@ class CloserLook:
         if which == AROUND:
             self._look(session, None)
         elif which == VIEW:
-            self._look(session, part_in_view(self._desk.image, self._desk.writer.labels, self._desk.viewer.dims))
+            view = (self._desk.image, self._desk.writer.labels)
+            part = part_in_view(*view, self._desk.viewer.dims)  # refuses where there is none
+            self._look(session, part_seen(self._desk.viewer, *view) or part)
         else:
             self.frame.draw()
 
@@ -101,40 +98,6 @@ class CloserLook:
     def _on_drawing(self, drawing: bool) -> None:
         self._desk.panel.closer.show_drawing(drawing)
         self._desk.say(_DRAW if drawing else "")
-
-
-def part_in_view(image: ImageView, labels: Labels | None, dims: Dims) -> Box:
-    """The part of an image that the user sees: of a volume, a part of the displayed slice.
-
-    Parameters
-    ----------
-    image : ImageView
-    labels : Labels or None
-        A layer of the image's own grid; without it, of an image in several resolutions more than is seen may come back.
-    dims : Dims
-        Of the viewer, in 2D display.
-
-    Returns
-    -------
-    Box
-        In index coordinates, up to a voxel more than is seen on each side.
-
-    Raises
-    ------
-    InputError
-        If nothing of the image is in view.
-    """
-    layer = image if labels is None else labels
-    step = layer.downsample_factors[layer.data_level] if layer.multiscale else 1
-    low = np.floor(layer.corner_pixels[0] * step).astype(int)
-    high = np.ceil((layer.corner_pixels[1] + 1) * step).astype(int)
-    shown = list(displayed_axes(dims, image.ndim))
-    axis, index = hidden_axis(dims, image.ndim), current_slice(image, dims)
-    if axis is not None:
-        low[axis], high[axis] = index, index + 1
-    if (np.ptp(layer.corner_pixels, axis=0)[shown] == 0).any():
-        raise InputError(f"Nothing of {image.name} is in view: move it into view, or choose to look around the object.")
-    return Box(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def through(part: Box, axis: int, around: Box) -> Box:

@@ -10,6 +10,7 @@ import numpy as np
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import drop_opacity
 from napari_sammed.geometry import Grid
+from napari_sammed.lazy import LazyVolume
 from napari_sammed.plugin.coordinates import GRID_KEY, grid_of
 from napari_sammed.volume import Volume
 
@@ -28,7 +29,10 @@ NAMES_KEY = "label_names"
 """Where a label layer's metadata may hold names by label."""
 
 MEMORY_LIMIT = 4 << 30
-"""Bytes of an image on disk or in pieces that is still read into memory as a whole."""
+"""Bytes of frames and series of one file that are opened together."""
+
+READ_WHOLE = 1 << 30
+"""Bytes of an image on disk or in pieces that is read into memory as a whole; larger ones are read by region."""
 
 
 def check(layer: ImageView | Image) -> None:
@@ -38,7 +42,6 @@ def check(layer: ImageView | Image) -> None:
     ------
     InputError
     """
-    data = _full_resolution(layer)
     if layer.ndim not in (2, 3):
         raise InputError(f"{layer.name} has {layer.ndim} axes; flat images and volumes have 2 or 3: take a frame out.")
     if getattr(layer, "mixes_axes", False):
@@ -46,19 +49,24 @@ def check(layer: ImageView | Image) -> None:
             f"The transform of {layer.name} turns or shears its frames into one another, so that they have no place of "
             "their own: take that out of it (layer.affine), or save the frames as files."
         )
-    size = bytes_to_read(layer)
-    if not isinstance(data, np.memmap) and size > MEMORY_LIMIT:
-        raise InputError(
-            f"{layer.name} has {size / 2**30:.1f} GiB at full resolution, more than the {MEMORY_LIMIT >> 30} GiB that "
-            "are read into memory: crop it, or open a coarser version."
-        )
+
+
+def by_region(layer: ImageView | Image) -> bool:
+    """Whether an image is on disk or computed on demand, and so large that it is only ever read in parts."""
+    return _bytes_elsewhere(layer) > READ_WHOLE
 
 
 def bytes_to_read(layer: ImageView | Image) -> int:
     """How much of a layer has to be read from disk or computed before it can be segmented; 0 if it is in memory.
 
-    Memory maps are read too, but stay on disk.
+    Memory maps are read too, but stay on disk. Of images that are read by region nothing is read before.
     """
+    size = _bytes_elsewhere(layer)
+    return 0 if size > READ_WHOLE else size
+
+
+def _bytes_elsewhere(layer: ImageView | Image) -> int:
+    """Size of an image that is not in memory; 0 for one that is."""
     data = _full_resolution(layer)
     if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
         return 0
@@ -68,19 +76,22 @@ def bytes_to_read(layer: ImageView | Image) -> int:
 def volume_of(layer: ImageView | Image) -> Volume:
     """The image of a layer or a frame of it; reads it into memory if it is not there, so not for the GUI thread.
 
+    One that is large is read by region.
+
     Raises
     ------
     InputError
     """
     check(layer)
-    array = np.asarray(_full_resolution(layer))
-    if layer.rgb:
-        array = drop_opacity(array)
-    shape = array.shape[: layer.ndim]
+    shape = spatial_shape(layer)
     modality = layer.metadata.get(MODALITY_KEY)
     modality = modality if isinstance(modality, str) else None
     name = getattr(layer, "title", layer.name)
-    return Volume(array, grid_of(layer, shape), name, modality, files_of(layer, shape))
+    about = (grid_of(layer, shape), name, modality, files_of(layer, shape))
+    if by_region(layer):
+        return LazyVolume(_levels(layer), *about)
+    array = np.asarray(_full_resolution(layer))
+    return Volume(drop_opacity(array) if layer.rgb else array, *about)
 
 
 def files_of(layer: ImageView | Layer, shape: tuple[int, ...]) -> tuple[Path | None, ...]:
@@ -98,6 +109,13 @@ def origin_of(image: ImageView) -> dict[str, Any]:
 def spatial_shape(layer: ImageView | Image) -> tuple[int, ...]:
     """Voxels along each axis, at full resolution, without colours."""
     return tuple(map(int, _full_resolution(layer).shape[: layer.ndim]))
+
+
+def _levels(layer: ImageView | Image) -> list[Any]:
+    """The voxels at each level of resolution; of an `ImageView` of its frame."""
+    if hasattr(layer, "levels"):
+        return layer.levels
+    return list(layer.data) if layer.multiscale else [layer.data]
 
 
 def _full_resolution(layer: ImageView | Image) -> Any:

@@ -128,6 +128,10 @@ class LabelView:
         if seen is not None and self._write(seen):
             self.layer.refresh(thumbnail=False, extent=False, highlight=False)
 
+    def blank(self, box: Box) -> None:
+        """Show nothing inside a box."""
+        self.show(box, lambda part: np.zeros(part.shape, self.layer.data.dtype))
+
     def finish(self, event: Any = None) -> None:
         """Write what `show` has left."""
         box, self._behind = self._behind, None

@@ -15,8 +15,10 @@ import numpy as np
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.box_layer import BoxLayer
 from napari_sammed.plugin.click_layer import ClickLayer
+from napari_sammed.plugin.images import by_region
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.label_view import TRANSFORM, LabelView, follow, like
+from napari_sammed.plugin.large_labels import LargeLabelView
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
 from napari_sammed.prompts import Prompt, Prompts
@@ -65,7 +67,7 @@ class LayerWriter:
     ) -> None:
         self.viewer = viewer
         self.image = image
-        self._view = LabelView(viewer, image, on_paint)
+        self._view = (LargeLabelView if by_region(image) else LabelView)(viewer, image, on_paint)
         self._on_mode = on_mode
         self._keys = keys
         told = {"on_rows": on_prompts, "on_mode": self._report_mode}
@@ -96,7 +98,7 @@ class LayerWriter:
         for kind in self._kinds:
             kind.blank()
         if box is not None and self.labels is not None:
-            self._view.show(box, lambda part: np.zeros(part.shape, self.labels.data.dtype))
+            self._view.blank(box)
 
     # ---- prompts -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.coordinates import hidden_axis
 from napari_sammed.plugin.edits import as_thick
+from napari_sammed.plugin.in_view import part_seen
 from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
 from napari_sammed.prompts import Box, Point, Prompt, Stroke
 from napari_sammed.session import Session
@@ -80,6 +81,14 @@ class PromptIntake:
         """Have the session use the model and the mapping of grey values that the panel shows."""
         session.model = self._panel.image_section.model.key or AUTO
         session.window = self.window(session)
+        if not session.image.in_memory:
+            session.look_at(part_seen(self._writer.viewer, self._writer.image, self._writer.labels))
+
+    def looked_at(self, session: Session, model: str, slab: Box) -> Box:
+        """What of a slice a prompt to come would be answered in."""
+        if not session.image.in_memory:
+            session.look_at(part_seen(self._writer.viewer, self._writer.image, self._writer.labels))
+        return session.part_of(model, slab)
 
     def model_for(self, session: Session, prompt: Prompt) -> str:
         """The model that the panel shows for a prompt of the current object.

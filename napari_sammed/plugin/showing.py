@@ -223,7 +223,8 @@ class Showing:
         self._desk.say(
             f"{self.view.title} is ready: choose Point or Box and mark the object."
             if count == 0
-            else f"Continued where you left off: {count} object{'s' * (count > 1)}. Delete what you no longer want."
+            else f"Continued where you left off: {count} object{'s' * (count > 1)}. Delete what you no longer want.",
+            "" if session.image.in_memory else messages.LARGE,
         )
         self._desk.open(session)
         if self._away:

@@ -181,14 +181,14 @@ class Conversation:
         """Stop everything that is on its way; a propagation keeps the slices that it has answered."""
         self._requests.stop_all()
 
-    def labels(self, box: Box) -> np.ndarray:
+    def labels(self, box: Box, steps: Sequence[int] | None = None) -> np.ndarray:
         """The label image of all objects inside a box, with what is there of the answer on its way."""
         with self.lock:
             growth, stack = self.growth, self.history.stack
             if growth is not None:
                 kept = self.history.closer(growth.action.label)
                 stack = [growth.shown(s, box, kept) if s.label == growth.action.label else s for s in stack]
-        return painted(stack, box)
+        return painted(stack, box, steps)
 
     def close(self) -> None:
         """Stop what is running and close the journal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,12 +60,19 @@ class SessionObjects:
         """Whether an answer is on its way."""
         return self._conversation.busy
 
-    def labels(self, box: Box | None = None) -> np.ndarray:
+    def labels(self, box: Box | None = None, steps: Sequence[int] | None = None) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows.
 
         While a propagation runs and somebody watches, with the slices that it has reached.
+
+        Parameters
+        ----------
+        box : Box, optional
+            Default: the whole image.
+        steps : sequence of int, optional
+            Along each axis every so many-th voxel only, from the box's first one on.
         """
-        return self._conversation.labels(box or self.image.grid.box)
+        return self._conversation.labels(box or self.image.grid.box, steps)
 
     @property
     def growth(self) -> Growth | None:

@@ -12,7 +12,7 @@ from napari_sammed.backend.masks import changed
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.prompts import Prompt, Prompts
+from napari_sammed.prompts import Point, Prompt, Prompts
 from napari_sammed.session.actions import Action
 from napari_sammed.session.arranging import SessionArranging
 from napari_sammed.session.history import span_of
@@ -46,6 +46,16 @@ class SessionPrompts(SessionArranging):
             In index coordinates, of a volume one voxel thick; None leaves it to the prompts.
         """
         self._routing.view = view
+
+    def part_of(self, model: str, slab: Box) -> Box:
+        """What of a slice a prompt in the middle of the view would be answered in; of a small image all of it."""
+        if self.image.in_memory:
+            return slab
+        view = self._routing.view or slab
+        middle = [(low + high - 1) // 2 for low, high in zip(view.low, view.high, strict=True)]
+        for axis in slab.thin_axes:
+            middle[axis] = slab.low[axis]
+        return self._routing.part(model, Point(tuple(middle)), slab, self.current)
 
     def add(
         self,

@@ -118,13 +118,21 @@ def uncovered(mask: MaskPrompt | None, covers: Sequence[MaskPrompt]) -> MaskProm
     return MaskPrompt(left, mask.offset) if left.any() else None
 
 
-def painted(stack: Iterable[ObjectState], box: Box) -> np.ndarray:
-    """The label image (uint16) of stacked objects inside a box of the image."""
-    result = np.zeros(box.shape, np.uint16)
+def painted(stack: Iterable[ObjectState], box: Box, steps: Sequence[int] | None = None) -> np.ndarray:
+    """The label image (uint16) of stacked objects inside a box of the image, every so many-th voxel of each axis."""
+    steps = steps or (1,) * box.ndim
+    result = np.zeros([-(-size // step) for size, step in zip(box.shape, steps, strict=True)], np.uint16)
     for state in stack:
         common = None if state.mask is None else state.mask.extent.intersect(box)
         if common is not None:
-            result[common.shift([-lo for lo in box.low]).slices][_part(state.mask, common)] = state.label
+            here, there = [], []
+            for low, first, last, offset, step in zip(
+                box.low, common.low, common.high, state.mask.offset, steps, strict=True
+            ):
+                start, stop = -(-(first - low) // step), -(-(last - low) // step)
+                here.append(slice(start, stop))
+                there.append(slice(low + start * step - offset, last - offset, step))
+            result[tuple(here)][state.mask.mask[tuple(there)]] = state.label
     return result
 
 

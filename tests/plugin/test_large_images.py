@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,34 +10,9 @@ import pytest
 from napari_sammed.plugin.images import bytes_to_read, check, spatial_shape, volume_of
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.prompts import Point
+from tests.counting import Counting
 
 SHAPE = (12, 40, 50)
-
-
-class Counting:
-    """An array elsewhere, as napari takes it, that counts the bytes that are read of it."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-        self.read = 0
-
-    @property
-    def size(self) -> int:
-        return self._array.size
-
-    @property
-    def nbytes(self) -> int:
-        return self._array.nbytes
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        part = self._array[key]
-        self.read += part.nbytes
-        return part
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        self.read += self._array.nbytes
-        return np.array(self._array, dtype)
 
 
 def scan() -> np.ndarray:
