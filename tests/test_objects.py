@@ -138,8 +138,8 @@ def test_the_rule_and_the_order_decide_where_objects_overlap(three):
     assert list(three.objects) == [2, 3, 1] and row(three) == [1, 2, 2, 3]
     three.overlap = "replace"
     assert row(three) == [1, 1, 3, 3]
-    with pytest.raises(InputError, match="no overlap rule 'ask': choose keep or replace"):
-        three.overlap = "ask"
+    with pytest.raises(InputError, match="no overlap rule 'none': choose keep, replace or ask"):
+        three.overlap = "none"
 
 
 @pytest.mark.parametrize("rule", ["keep", "replace"])

@@ -10,7 +10,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.models import registry
 from napari_sammed.session.history import History
 from napari_sammed.session.journal import read_journal
-from napari_sammed.session.records import refill, replay
+from napari_sammed.session.records import overlap_of, refill, replay
 from napari_sammed.session.saving import prepared
 from napari_sammed.volume import read_volume
 
@@ -37,7 +37,7 @@ def replay_session(
     own = {} if weights is None else {name: weights for name in used if registry.card(name).weights is not None}
     with local_backend(device, own) as backend, bar() as progress:
         history = replay(path, volume, backend, progress=progress)
-    stored = History(volume.grid.box)
+    stored = History(volume.grid.box, overlap_of(header))
     refill(stored, entries)
     masks = {label: state.mask for label, state in history.objects.items()}
     identical = masks == {label: state.mask for label, state in stored.objects.items()}

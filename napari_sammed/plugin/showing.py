@@ -183,7 +183,7 @@ class Showing:
         if part is None:
             return
         box, after = part
-        found = painted(self.session.objects, box, self.session.labels(box), after)
+        found = painted(self.session.claimed, box, self.session.labels(box), after)
         if found is None:
             return
         where, masks = found

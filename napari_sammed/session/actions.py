@@ -31,6 +31,7 @@ Deed: TypeAlias = Literal[
     "duplicate",
     "merge",
     "overlap",
+    "settle",
     "delete",
 ]
 
@@ -48,7 +49,7 @@ class Action:
         answer), "propagate" (through the stack), "refine" (a part, by looking closer), "take" (a mask over from
         elsewhere), "edit" (by hand), "clear" (its prompts and mask), "rename", "classify", "recolour", "show" (or
         hide), "lock" (or unlock), "move" (in the list), "duplicate" (another object), "merge" (others into this one),
-        "overlap" (another rule), "delete".
+        "overlap" (another rule), "settle" (voxels that two objects claim), "delete".
     label : int
         The object's value in label images, from 1; 0 for "overlap", which is about all of them.
     name : str
@@ -76,7 +77,10 @@ class Action:
     position : int, optional
         For "move": place in the list without the object itself, from 0.
     sources : tuple of int
-        Labels of other objects: which one is duplicated, which ones are merged into this one.
+        Labels of other objects: which one is duplicated, which ones are merged into this one, which one gets the voxels
+        that this one loses by "settle".
+    part : MaskPrompt, optional
+        For "settle": the voxels.
     """
 
     id: int
@@ -95,6 +99,7 @@ class Action:
     on: bool | None = None
     position: int | None = None
     sources: tuple[int, ...] = ()
+    part: MaskPrompt | None = None
 
     @property
     def asks(self) -> bool:

@@ -16,6 +16,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt
 from napari_sammed.session.actions import ObjectState
 from napari_sammed.session.objects import SessionObjects
+from napari_sammed.session.overlaps import Contest, without
 from napari_sammed.session.records import BY_HAND
 from napari_sammed.session.roster import Overlap
 
@@ -67,10 +68,11 @@ class SessionArranging(SessionObjects):
 
     @property
     def overlap(self) -> Overlap:
-        """Whose voxels they are where objects overlap, shown and saved: "keep" or "replace".
+        """Whose voxels they are where objects overlap, shown and saved: "keep", "replace" or "ask".
 
-        With "replace" the later object in the list lies on top, with "keep" the earlier one. Locked objects lie over
-        all others either way.
+        With "replace" the later object in the list lies on top, with "keep" the earlier one. With "ask", voxels of an
+        answer that another object has stay with that object until `settle` decides; overlaps of before are as with
+        "replace". Locked objects lie over all others in any case.
         """
         with self._lock:
             return self.history.overlap
@@ -78,13 +80,47 @@ class SessionArranging(SessionObjects):
     @overlap.setter
     def overlap(self, rule: Overlap) -> None:
         if rule not in get_args(Overlap):
-            raise InputError(f"There is no overlap rule {rule!r}: choose keep or replace.")
+            raise InputError(f"There is no overlap rule {rule!r}: choose keep, replace or ask.")
         if rule == self.overlap:
             return
         with self._lock:
             self._record(do="overlap", label=0, name=rule)
             objects = self.history.objects
         self._conversation.notify(tuple(objects), span_of(state.mask for state in objects.values()))
+
+    @property
+    def contests(self) -> list[Contest]:
+        """Under the rule "ask": voxels that two objects claim, for the user to decide with `settle`."""
+        with self._lock:
+            return self.history.contests
+
+    def settle(self, contest: Contest, winner: int) -> None:
+        """Decide whose some contested voxels are: one step of undo, which cuts them out of the other object.
+
+        Parameters
+        ----------
+        contest : Contest
+            One of `contests`.
+        winner : int
+            Label of one of its two objects.
+
+        Raises
+        ------
+        InputError
+            If the object that would lose them is locked, or the contest is over.
+        """
+        pair = (contest.label, contest.holder)
+        if winner not in pair:
+            raise InputError(f"Object {winner} has no part in this overlap: choose {pair[0]} or {pair[1]}.")
+        loser = self._changeable(pair[winner == pair[0]]).label
+        box = contest.mask.extent
+        with self._lock:
+            if not any((c.label, c.holder, c.mask) == (*pair, contest.mask) for c in self.history.contests):
+                raise InputError("These objects overlap in other voxels by now: look again.")
+            left = without(self.history.mask(loser), contest.mask, box)
+            action = self._record(do="settle", label=loser, sources=(winner,), region=box, part=contest.mask)
+            self._conversation.keep(action, Prediction.tight(left, box, score=math.nan, model=BY_HAND))
+        self._conversation.notify((loser, winner), box)
 
     @property
     def stack(self) -> list[ObjectState]:

@@ -95,7 +95,7 @@ def constraints(actions: Sequence[Action], answers: Mapping[int, Prediction], wh
             found += [] if marked is None else [Constraint(prompt.positive, *marked)]
         elif prompt is not None:
             found = [constraint for constraint in found if not constraint.contradicted(prompt)]
-        if action.do in ("edit", "merge") and action.id in answers:
+        if action.do in ("edit", "merge", "settle") and action.id in answers:
             found = [constraint.without(answers[action.id]) for constraint in found]
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from napari_sammed.errors import Cancelled
 from napari_sammed.geometry import Box
 from napari_sammed.session.actions import Action, Change
 from napari_sammed.session.asking import Asker
+from napari_sammed.session.constraints import enforced
 from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History, Origin, span_of
 from napari_sammed.session.journal import Journal
-from napari_sammed.session.records import action_to_json, answer_to_json, refill
+from napari_sammed.session.overlaps import Withheld, withheld_from
+from napari_sammed.session.records import action_to_json, answer_to_json, overlap_of, refill
 from napari_sammed.session.roster import painted
 
 
@@ -67,7 +69,7 @@ class Conversation:
     """
 
     def __init__(self, backend: Backend, image: ImageId, path: Path | None, header: dict[str, Any]) -> None:
-        self.history = History(Box.of_shape(header["shape"]))
+        self.history = History(Box.of_shape(header["shape"]), overlap_of(header))
         self.lock = threading.RLock()
         self._asker = Asker(backend, image, self.history, self.lock)
         self._requests = LatestWins("napari-sammed-session")
@@ -77,6 +79,7 @@ class Conversation:
         self.path = path
         self._journal = None if path is None else Journal(path, header)
         if self._journal is not None:
+            self.history.first_rule = overlap_of(self._journal.header)
             refill(self.history, self._journal.entries)
 
     @property
@@ -117,7 +120,8 @@ class Conversation:
 
     def keep(self, action: Action, answer: Prediction) -> None:
         """The answer to an action that came with it: painted, or taken over from elsewhere."""
-        self._keep(action.id, answer, Origin(), answer_to_json(action.id, answer, Origin()))
+        origin = Origin(withheld=self._withheld(action, answer) if action.do in ("take", "duplicate", "merge") else ())
+        self._keep(action.id, answer, origin, answer_to_json(action.id, answer, origin))
 
     def step(self, name: str) -> tuple[Action, Box | None] | None:
         """Undo or redo, by name: the action, and where masks may have changed; None if there is nothing."""
@@ -188,6 +192,8 @@ class Conversation:
             if growth is not None:
                 kept = self.history.closer(growth.action.label)
                 stack = [growth.shown(s, box, kept) if s.label == growth.action.label else s for s in stack]
+                if self.history.overlap == "ask":  # it gets nothing yet that others have
+                    stack.sort(key=lambda state: state.label != growth.action.label)
         return painted(stack, box, steps)
 
     def close(self) -> None:
@@ -243,6 +249,10 @@ class Conversation:
         for action, (answer, origin), entry in zip(actions, found, entries, strict=True):
             before = self.history.mask(action.label)
             grown = self._end_growth(action)
+            withheld = self._withheld(action, answer)
+            if withheld:
+                origin = replace(origin, withheld=withheld)
+                entry = answer_to_json(action.id, answer, origin)
             self._keep(action.id, answer, origin, entry)
             if action.do in ("remove", "replace"):
                 changed = span_of((before, self.history.mask(action.label))) or answer.box
@@ -251,6 +261,13 @@ class Conversation:
                 changed = answer.box if touched is None else answer.box.union(touched)
             changes.append(((action.label,), _joined(changed, grown)))
         return changes
+
+    def _withheld(self, action: Action, answer: Prediction) -> Withheld:
+        """What other objects have of an answer that is about to count, under the rule "ask"."""
+        if self.history.overlap != "ask":
+            return ()
+        by_brush = enforced(None, self.history.constraints(action.label))
+        return withheld_from(answer, by_brush, action.label, self.history.labels)
 
     def _grow(self, growth: Growth, piece: Prediction, cancel: threading.Event) -> None:
         """A piece of an answer has come: show it, unless nobody waits for the answer any more."""

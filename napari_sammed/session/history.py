@@ -7,7 +7,7 @@ replaced no longer count. What a brush or an eraser painted is kept as it was pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
 from napari_sammed.session.constraints import Constraint, constraints, enforced, thick
+from napari_sammed.session.folding import Fold, folded, looked_closer
+from napari_sammed.session.overlaps import Contest, Parting, Withheld, undecided
 from napari_sammed.session.roster import Entry, Overlap, overlap_rule, painted, roster, stacked
 
 __all__ = ["Action", "Change", "History", "ObjectState", "Origin", "apply", "span_of"]
@@ -36,11 +38,14 @@ class Origin:
         Whether it has logits itself that a further prompt may start from.
     together : tuple of int
         Actions that were answered in one pass with it, itself included; empty if it was asked alone.
+    withheld : tuple of MaskPrompt or None
+        What other objects had of each of its readings when it came, under the rule "ask"; empty if nothing.
     """
 
     previous: int | None = None
     carries: bool = False
     together: tuple[int, ...] = ()
+    withheld: Withheld = ()
 
 
 class History:
@@ -50,18 +55,22 @@ class History:
     ----------
     whole : Box
         Of the image.
+    first_rule : str
+        The overlap rule until another one is chosen.
     """
 
-    def __init__(self, whole: Box) -> None:
+    def __init__(self, whole: Box, first_rule: Overlap = "replace") -> None:
         self._whole = whole
+        self.first_rule = first_rule
         self.done: list[Action] = []
         self.undone: list[Action] = []
         self.answers: dict[int, Prediction] = {}
         self.origins: dict[int, Origin] = {}
         self.next_id = 0
         self._own: dict[int, list[Action]] = {}  # the standing ones of each object
-        self._masks: dict[int, tuple[tuple[int, ...], MaskPrompt | None]] = {}  # of the answers alone
+        self._folds: dict[int, Fold] = {}
         self._enforced: dict[int, tuple[tuple[int, ...], MaskPrompt | None, MaskPrompt | None]] = {}
+        self._parting = Parting()
 
     def push(self, action: Action) -> None:
         """A new action; what was undone can no longer be redone."""
@@ -88,12 +97,12 @@ class History:
         """The answer to an action."""
         self.answers[action_id] = prediction
         self.origins[action_id] = origin or Origin()
-        self._masks = {label: kept for label, kept in self._masks.items() if action_id not in kept[0]}
+        self._folds = {label: fold for label, fold in self._folds.items() if action_id not in fold.ids}
         self._enforced = {label: kept for label, kept in self._enforced.items() if action_id not in kept[0]}
 
     def supposing(self, action: Action) -> History:
         """What would stand after one more action; this history stays as it is, and the two share their answers."""
-        other = History(self._whole)
+        other = History(self._whole, self.first_rule)
         other.done = [*self.done, action]
         other.answers, other.origins = self.answers, self.origins
         other.next_id = self.next_id
@@ -102,8 +111,24 @@ class History:
 
     @property
     def objects(self) -> dict[int, ObjectState]:
-        """Objects by label, in their order: that of their making unless they were moved."""
+        """Objects by label, in their order, without voxels that are withheld from them."""
+        states = self.claimed
+        if self.overlap != "ask":
+            return states
+        return self._parting.parted(states, self._all_withheld(states))
+
+    @property
+    def claimed(self) -> dict[int, ObjectState]:
+        """Objects by label, in their order, with all voxels of their answers: made first, unless they were moved."""
         return {label: self._state(label, entry) for label, entry in roster(self.done).items()}
+
+    @property
+    def contests(self) -> list[Contest]:
+        """Voxels that two objects claim, for the user to decide; none under other rules than "ask"."""
+        if self.overlap != "ask":
+            return []
+        states = self.claimed
+        return undecided(self._parting.contests(states, self._all_withheld(states)), self.done, self.locked)
 
     @property
     def locked(self) -> set[int]:
@@ -113,7 +138,7 @@ class History:
     @property
     def overlap(self) -> Overlap:
         """The rule for voxels of several objects."""
-        return overlap_rule(self.done)
+        return overlap_rule(self.done, self.first_rule)
 
     @property
     def stack(self) -> list[ObjectState]:
@@ -211,8 +236,8 @@ class History:
         return counted[-1] if counted else None
 
     def mask(self, label: int, before: Action | None = None) -> MaskPrompt | None:
-        """The object's mask, after all standing actions or just before one of them."""
-        answered = self._answered(label, before)
+        """The object's mask, after all standing actions or just before one of them, withheld voxels included."""
+        answered = self._answered(label, before).mask
         ids = self._decided(label, before)
         if not ids:
             return answered
@@ -224,6 +249,15 @@ class History:
             self._enforced[label] = (ids, answered, mask)
         return mask
 
+    def _withheld(self, action: Action) -> MaskPrompt | None:
+        """What the answer to an action did not get, of the reading that the action is about."""
+        reading = action.reading or 0
+        found = self.origins.get(action.target if action.do == "choose" else action.id, Origin()).withheld
+        return found[min(reading, len(found) - 1)] if found else None
+
+    def _all_withheld(self, labels: Iterable[int]) -> dict[int, MaskPrompt | None]:
+        return {label: self._answered(label).withheld for label in labels}
+
     def constraints(self, label: int, before: Action | None = None) -> list[Constraint]:
         """What was decided about an object by brush and eraser; see `napari_sammed.session.constraints`."""
         actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
@@ -231,7 +265,7 @@ class History:
 
     def closer(self, label: int) -> list[Box]:
         """Where an object was looked at closer, so that plain questions to come leave its mask as it is."""
-        return _looked_closer(self.counted(label))
+        return looked_closer(self.counted(label))
 
     def labels(self, box: Box) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
@@ -296,20 +330,12 @@ class History:
         actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
         return tuple(a.id for a in actions) if any(thick(a.prompt) for a in actions) else ()
 
-    def _answered(self, label: int, before: Action | None) -> MaskPrompt | None:
+    def _answered(self, label: int, before: Action | None = None) -> Fold:
         """The fold of the answers."""
-        counted = self.counted(label, before)
-        ids = tuple(a.id for a, _ in counted)
-        known, mask = self._masks.get(label, ((), None))
-        if ids[: len(known)] != known:
-            known, mask = (), None
-        closer = _looked_closer(counted[: len(known)])
-        for action, answer in counted[len(known) :]:
-            mask = apply(mask, answer, closer if action.do in ("prompt", "propagate") and not action.zoom else ())
-            closer = _looked_closer([(action, answer)], closer)
+        fold = folded(self.counted(label, before), self._folds.get(label, Fold()), self._withheld)
         if before is None:
-            self._masks[label] = (ids, mask)
-        return mask
+            self._folds[label] = fold
+        return fold
 
     def _state(self, label: int, entry: Entry) -> ObjectState:
         latest = self.latest(label)
@@ -346,14 +372,3 @@ def _touches(action: Action, region: Box | None) -> bool:
 
 def _same_view(one: Action, other: Action) -> bool:
     return (one.model, one.region, one.window) == (other.model, other.region, other.window)
-
-
-def _looked_closer(counted: Sequence[tuple[Action, Prediction]], before: Sequence[Box] = ()) -> list[Box]:
-    """Where an object was looked at closer: plain questions leave these parts as they are, all else overrides them."""
-    boxes = list(before)
-    for action, answer in counted:
-        if action.zoom:
-            boxes.append(answer.scope)
-        elif action.do not in ("prompt", "propagate"):
-            boxes = []
-    return boxes

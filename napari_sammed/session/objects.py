@@ -18,6 +18,7 @@ from napari_sammed.session.conversation import Conversation, Step
 from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History
 from napari_sammed.session.records import BY_HAND
+from napari_sammed.session.roster import Overlap
 from napari_sammed.session.saving import prepared
 from napari_sammed.volume import Volume
 
@@ -28,11 +29,20 @@ class SessionObjects:
     Parameters and attributes are those of the session.
     """
 
-    def __init__(self, image: Volume, backend: Backend, journal: Path | None, source: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        image: Volume,
+        backend: Backend,
+        journal: Path | None,
+        source: dict[str, Any] | None,
+        overlap: Overlap = "replace",
+    ) -> None:
         self.image = image
         self.backend = backend
         self.image_id = backend.open(image)
         header = {"image": image.hash, "shape": list(image.grid.shape), "source": source or {}}
+        if overlap != "replace":
+            header["overlap"] = overlap
         self._conversation = Conversation(backend, self.image_id, journal, header)
         self._lock = self._conversation.lock
         self.current: int | None = next(reversed(self.history.objects), None)
@@ -54,6 +64,12 @@ class SessionObjects:
         """Objects by label, in their order: that of their making unless they were moved."""
         with self._lock:
             return self.history.objects
+
+    @property
+    def claimed(self) -> dict[int, ObjectState]:
+        """As `objects`, but with voxels that are withheld from an object until the user decides whose they are."""
+        with self._lock:
+            return self.history.claimed
 
     @property
     def busy(self) -> bool:
@@ -227,7 +243,7 @@ class SessionObjects:
                 return None
             action, box = stepped
             objects = self.history.objects
-            if action.label in objects:
+            if action.label in objects and action.do != "settle":
                 self.current = action.label
             elif self.current not in objects:
                 self.current = next(reversed(objects), None)

@@ -16,6 +16,7 @@ from napari_sammed.prompts import Point, Prompt, Prompts
 from napari_sammed.session.actions import Action
 from napari_sammed.session.arranging import SessionArranging
 from napari_sammed.session.history import span_of
+from napari_sammed.session.roster import Overlap
 from napari_sammed.session.routing import AUTO, Routing
 from napari_sammed.volume import Volume
 
@@ -31,8 +32,9 @@ class SessionPrompts(SessionArranging):
         journal: Path | None = None,
         source: dict[str, Any] | None = None,
         window: Window | None = None,
+        overlap: Overlap = "replace",
     ) -> None:
-        super().__init__(image, backend, journal, source)
+        super().__init__(image, backend, journal, source, overlap)
         self.window = window or Window.auto(image)
         self.model = AUTO
         self._routing = Routing(image.grid, backend, self.history, whole=image.in_memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from napari_sammed.backend.base import Backend, Cancel, Prediction, Progress
 from napari_sammed.errors import InputError
@@ -15,7 +15,7 @@ from napari_sammed.prompts import pack_mask, prompt_from_json, prompt_to_json, u
 from napari_sammed.session.asking import Asker
 from napari_sammed.session.history import Action, History, Origin
 from napari_sammed.session.journal import read_journal
-from napari_sammed.session.roster import roster
+from napari_sammed.session.roster import Overlap, roster
 
 if TYPE_CHECKING:
     from napari_sammed.volume import Volume
@@ -46,6 +46,8 @@ def action_to_json(action: Action) -> dict[str, Any]:
         entry["slices"] = [list(part) for part in action.slices]
     if action.sources:
         entry["sources"] = list(action.sources)
+    if action.part is not None:
+        entry["part"] = prompt_to_json(action.part)
     return entry
 
 
@@ -68,6 +70,7 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         on=entry.get("on"),
         position=entry.get("position"),
         sources=tuple(entry.get("sources", ())),
+        part=prompt_from_json(entry["part"]) if "part" in entry else None,
     )
 
 
@@ -86,6 +89,8 @@ def answer_to_json(action_id: int, answer: Prediction, origin: Origin) -> dict[s
         entry["carries"] = True
     if origin.together:
         entry["together"] = list(origin.together)
+    if origin.withheld:
+        entry["withheld"] = [None if mask is None else prompt_to_json(mask) for mask in origin.withheld]
     if answer.slice_scores:
         entry["axis"] = answer.axis
         entry["slice_scores"] = {str(index): score for index, score in sorted(answer.slice_scores.items())}
@@ -110,7 +115,8 @@ def answer_from_json(entry: dict[str, Any]) -> tuple[Prediction, Origin]:
         "silent": tuple(_box_from_json(corners) for corners in entry.get("silent", ())),
     }
     others = tuple(Prediction(**_reading_from_json(other), **common) for other in entry.get("alternatives", ()))
-    origin = Origin(entry["previous"], entry.get("carries", False), tuple(entry.get("together", ())))
+    withheld = tuple(None if mask is None else prompt_from_json(mask) for mask in entry.get("withheld", ()))
+    origin = Origin(entry["previous"], entry.get("carries", False), tuple(entry.get("together", ())), withheld)
     return Prediction(**_reading_from_json(entry), **common, **parts, alternatives=others), origin
 
 
@@ -123,6 +129,14 @@ def _reading_from_json(entry: dict[str, Any]) -> dict[str, Any]:
     mask = unpack_mask(entry)
     score = math.nan if entry["score"] is None else float(entry["score"])
     return {"mask": mask, "box": Box.of_shape(mask.shape).shift(entry["low"]), "score": score}
+
+
+def overlap_of(header: dict[str, Any]) -> Overlap:
+    """The overlap rule that a journal begins with; InputError if it is none."""
+    rule = header.get("overlap", "replace")
+    if rule not in get_args(Overlap):
+        raise InputError(f"The session file begins with an overlap rule {rule!r} that is not known here.")
+    return rule
 
 
 def refill(history: History, entries: list[dict[str, Any]]) -> None:
@@ -167,7 +181,7 @@ def replay(
     header, entries = read_journal(path)
     if header["image"] != image.hash:
         raise InputError(f"The session {path} belongs to another image than {image.name or 'this one'}.")
-    history = History(image.grid.box)
+    history = History(image.grid.box, overlap_of(header))
     asker = Asker(backend, backend.open(image), history, threading.RLock())
     again: dict[int, Prediction] = {}  # of a pass for several objects, the answers to the others
     for number, entry in enumerate(entries, 2):

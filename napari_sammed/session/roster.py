@@ -12,8 +12,9 @@ from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt
 from napari_sammed.session.actions import Action, ObjectState
 
-Overlap: TypeAlias = Literal["keep", "replace"]
-"""Whose voxels they are where objects overlap: the earlier one's in the list ("keep"), or the later one's."""
+Overlap: TypeAlias = Literal["keep", "replace", "ask"]
+"""Whose voxels they are where objects overlap: the earlier one's in the list ("keep"), the later one's ("replace"), or
+those of the object that had them until the user decides ("ask")."""
 
 PALETTE = (
     "#e69f00",
@@ -85,9 +86,9 @@ def roster(actions: Iterable[Action]) -> dict[int, Entry]:
     return entries
 
 
-def overlap_rule(actions: Sequence[Action]) -> Overlap:
-    """The rule that was chosen last."""
-    return next((action.name for action in reversed(actions) if action.do == "overlap"), "replace")
+def overlap_rule(actions: Sequence[Action], first: Overlap = "replace") -> Overlap:
+    """The rule that was chosen last, else the first one."""
+    return next((action.name for action in reversed(actions) if action.do == "overlap"), first)
 
 
 def stacked(states: Iterable[ObjectState], rule: Overlap) -> list[ObjectState]:

@@ -21,6 +21,7 @@ from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Action, Change
 from napari_sammed.session.conversation import Step
 from napari_sammed.session.previewing import SessionPreviews
+from napari_sammed.session.roster import Overlap
 from napari_sammed.session.routing import AUTO
 from napari_sammed.session.slices import Part, ranges, slices_of
 from napari_sammed.volume import Volume
@@ -41,6 +42,8 @@ class Session(SessionPreviews):
         How the image was read (path, frame, series), so that `replay` can read it again; goes into a new journal.
     window : Window, optional
         Grey-value mapping for the predictions to come; default `Window.auto`.
+    overlap : str
+        The overlap rule that a new journal begins with; see `overlap`.
 
     Attributes
     ----------
@@ -60,8 +63,9 @@ class Session(SessionPreviews):
         journal: Path | None = None,
         source: dict[str, Any] | None = None,
         window: Window | None = None,
+        overlap: Overlap = "replace",
     ) -> None:
-        super().__init__(image, backend, journal=journal, source=source, window=window)
+        super().__init__(image, backend, journal=journal, source=source, window=window, overlap=overlap)
         self._classifying = LatestWins("napari-sammed-classes")  # beside the prompts, which go on meanwhile
 
     @property
