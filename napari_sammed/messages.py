@@ -106,6 +106,7 @@ def stepped(action: Action | None, verb: str) -> str:
         "duplicate": "copy",
         "merge": "merger",
         "overlap": "choice of the overlap rule",
+        "settle": "decision about an overlap",
         "delete": "deletion",
     }[action.do]
     which = f" (object {action.label})" if action.label else ""

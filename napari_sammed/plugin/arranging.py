@@ -20,6 +20,8 @@ def arrange(session: Session, deed: str, labels: Sequence[int], value: Any) -> s
     match deed:
         case "overlap":
             session.overlap = value
+            if value == "ask":
+                return "Voxels of a new answer that another object has stay with it until you decide."
             first = "earlier" if value == "keep" else "later"
             return f"Where objects overlap, the {first} one in the list is on top; locked ones always are."
         case "merge":

@@ -12,6 +12,7 @@ from napari_sammed.intensity import Window
 from napari_sammed.models import registry
 from napari_sammed.plugin.images import volume_of
 from napari_sammed.plugin.journals import journal_of, remove_if_empty
+from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def open_session(image: ImageView, backend: Backend, kept: MutableMapping[str, S
     source = {} if image.source.path is None else {"path": str(image.source.path)}
     if source and len(image.at) == 1:
         source["frame"] = image.at[0]
-    return Session(volume, backend, journal=journal_of(volume.hash), source=source)
+    overlap = Preferences()["overlap"]
+    return Session(volume, backend, journal=journal_of(volume.hash), source=source, overlap=overlap)
 
 
 def close_session(session: Session) -> None:

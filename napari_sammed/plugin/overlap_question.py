@@ -72,11 +72,12 @@ class OverlapQuestion:
 
     def _look(self) -> None:
         """Show the slice where most of the voxels are."""
-        axis = hidden_axis(self._desk.viewer.dims, self._desk.view.ndim)
+        dims, view = self._desk.viewer.dims, self._desk.image
+        axis = hidden_axis(dims, view.ndim)
         if self._contest is None or axis is None:
             return
         mask = self._contest.mask
         counts = np.moveaxis(mask.mask, axis, 0).reshape(mask.mask.shape[axis], -1).sum(axis=1)
         middle = [low + size // 2 for low, size in zip(mask.offset, mask.mask.shape, strict=True)]
         middle[axis] = mask.offset[axis] + int(counts.argmax())
-        self._desk.show_voxel(middle)
+        dims.set_point(dims.ndim - view.ndim + axis, view.data_to_world(middle)[axis])

@@ -23,6 +23,7 @@ from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.object_rows import ObjectRows
+from napari_sammed.plugin.overlap_question import OverlapQuestion
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.sessions import Sessions
 from napari_sammed.plugin.views.panel import Panel
@@ -96,6 +97,7 @@ class Showing:
         )
         self._closer = CloserLook(desk)
         self._classes = ClassView(desk)
+        self._overlaps = OverlapQuestion(desk)
         self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(desk)
         self._later = QTimer(panel)
@@ -166,6 +168,7 @@ class Showing:
         self._rows.close()
         self._classes.close()
         self._closer.close()
+        self._overlaps.close()
         self._desk.close(keep_layers=keep_layers)
         self._panel.readings.set_readings((), 0)
 
@@ -291,6 +294,7 @@ class Showing:
             () if state is None else state.readings, 0 if state is None else state.reading
         )
         self._classes.refresh(session)
+        self._overlaps.refresh(session)
         if session.current is not None:
             self.writer.select_label(session.current)
         self._show_prompts()

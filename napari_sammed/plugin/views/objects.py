@@ -38,6 +38,7 @@ DEEDS = {
 OVERLAPS = {
     "replace": "The later object in the list is on top",
     "keep": "The earlier object in the list is on top",
+    "ask": "Ask me about every new overlap",
 }
 
 

@@ -23,6 +23,7 @@ from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
+from napari_sammed.plugin.views.overlaps import OverlapBar
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
 from napari_sammed.plugin.views.section import Section
@@ -78,6 +79,7 @@ class Panel(QWidget):
         self.modes = ModeButtons(self)
         self.slices = SliceRange(self)
         self.objects = ObjectList(self)
+        self.overlaps = OverlapBar(self)
         self.readings = ReadingBar(self)
         self.closer = CloserRow(self)
         self.classes = ClassSection(self)
@@ -91,7 +93,7 @@ class Panel(QWidget):
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
         self.sections["prompt"].add(self.modes, self.slices, self._row("undo", "redo", "clear"))
-        self.sections["objects"].add(self.objects, self.readings, self._row("save"))
+        self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save"))
         self.sections["refine"].add(self._row("propagate"), self.closer)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
