@@ -7,8 +7,20 @@ The faces (command line, napari, server) show that sentence; every other excepti
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["Cancelled", "ChoiceError", "FetchError", "InputError", "NotReady", "WeightsError"]
+__all__ = [
+    "Cancelled",
+    "ChoiceError",
+    "FetchError",
+    "InputError",
+    "NotReady",
+    "OtherImageError",
+    "SessionDamagedError",
+    "SessionInUseError",
+    "SessionUnwritableError",
+    "WeightsError",
+]
 
 
 class InputError(ValueError):
@@ -31,6 +43,33 @@ class ChoiceError(InputError):
         super().__init__(message)
         self.option = option
         self.choices = tuple(choices)
+
+
+class SessionDamagedError(InputError):
+    """A session file has lines that nobody can read; what stands before them can be rescued."""
+
+
+class SessionInUseError(InputError):
+    """Another window, or another program, works on a session file.
+
+    Parameters
+    ----------
+    message : str
+    path : Path
+        The file.
+    """
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class SessionUnwritableError(InputError):
+    """A session file cannot be written: a full disk, a folder without the right to write."""
+
+
+class OtherImageError(InputError):
+    """A session file belongs to another image."""
 
 
 class FetchError(InputError):

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 from concurrent.futures import CancelledError
+from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,18 @@ def size(voxels: int, grid: Grid) -> str:
     if grid.ndim == 3:
         return f"{amount / 1000:.1f} ml" if amount >= 100 else f"{amount:.1f} mm³"
     return f"{amount / 100:.1f} cm²" if amount >= 1e4 else f"{amount:.0f} mm²"
+
+
+def when(moment: datetime, now: datetime | None = None) -> str:
+    """A moment of the past, local time, as one says it."""
+    days = ((now or datetime.now()).date() - moment.date()).days
+    day = {0: "today", 1: "yesterday"}.get(days) or f"on {moment.day} {moment:%B %Y}"
+    return f"{day} {moment:%H:%M}"
+
+
+def counted(count: int, what: str = "object") -> str:
+    """A number of things."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def stepped(action: Action | None, verb: str) -> str:

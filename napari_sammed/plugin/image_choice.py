@@ -17,11 +17,14 @@ from napari_sammed.plugin.image_view import ImageView
 from napari_sammed.plugin.images import check, spatial_shape
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter
+from napari_sammed.plugin.opening import Opener, open_session
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.segmentation import Segmentation
+from napari_sammed.plugin.session_files import SessionFiles
 from napari_sammed.plugin.sessions import Sessions
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.views.panel import Panel
+from napari_sammed.plugin.views.session_files import SUFFIX
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -44,6 +47,7 @@ class ImageChoice:
         self._gui = GuiThread()
         self._background = Background(self._gui)
         self._sessions = Sessions(backend, self._background)
+        self._files = SessionFiles(panel, self._gui, self._background, lambda: self.current, self._reopen)
         self._frames = Frames(
             viewer,
             panel.frames,
@@ -88,6 +92,7 @@ class ImageChoice:
         self._suggest_file(layer)
 
     def _let_go(self) -> None:
+        self._files.forget()
         if self.current is not None:
             self.current.image.events.data.disconnect(self._on_data)
             self.current.image.events.affine.disconnect(self._on_transform)
@@ -96,7 +101,8 @@ class ImageChoice:
             self.current = None
         self._sessions.clear()
 
-    def _segment(self, view: ImageView, writer: LayerWriter | None = None) -> None:
+    def _segment(self, view: ImageView, writer: LayerWriter | None = None, opener: Opener = open_session) -> None:
+        self._files.forget()
         self.panel.set_usable(True, stack=view.ndim == 3)
         self.panel.objects.set_flat(view.ndim == 2)
         self.panel.image_section.window_.setEnabled(not view.rgb)
@@ -110,7 +116,9 @@ class ImageChoice:
             self._keyboard,
             self._preferences,
             turn=self._frames.turn,
+            on_opened=self._files.show,
             writer=writer,
+            opener=opener,
         )
         self._show_slices()
 
@@ -119,6 +127,13 @@ class ImageChoice:
         if self.current is not None:
             self.panel.objects.set_objects([], None)
             self._segment(view, self.current.hand_over())
+
+    def _reopen(self, opener: Opener) -> None:
+        """Another session of the same image, in the same layers."""
+        if self.current is not None:
+            self.panel.objects.set_objects([], None)
+            self.panel.status.warn("")
+            self._segment(self.current.view, self.current.hand_over(keep_session=False), opener)
 
     def _with(self, do: Callable[..., None], *arguments: Any) -> None:
         """Do something to the image that is being segmented."""
@@ -133,6 +148,7 @@ class ImageChoice:
         name = layer.name.split(".")[0].replace("/", "_") or "image"
         self.panel.suggested_file = folder / f"{name}_objects.nii.gz"
         self.panel.objects.suggested_file = folder / f"{name}_objects.csv"
+        self.panel.session_button.suggested_file = folder / f"{name}{SUFFIX}"
 
     # ---- viewer --------------------------------------------------------------------------------------------------
 

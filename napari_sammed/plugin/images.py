@@ -28,6 +28,9 @@ FILES_KEY = "dicom_files"
 NAMES_KEY = "label_names"
 """Where a label layer's metadata may hold names by label."""
 
+READ_KEY = "read_with"
+"""Where it may hold which frame or series of a file the image is: keyword arguments of `read_volume`."""
+
 MEMORY_LIMIT = 4 << 30
 """Bytes of frames and series of one file that are opened together."""
 
@@ -104,6 +107,17 @@ def files_of(layer: ImageView | Layer, shape: tuple[int, ...]) -> tuple[Path | N
 def origin_of(image: ImageView) -> dict[str, Any]:
     """What the labels of an image have to know of where it came from: metadata of their layer."""
     return {key: image.metadata[key] for key in (GRID_KEY, FILES_KEY) if key in image.metadata}
+
+
+def source_of(image: ImageView) -> dict[str, Any]:
+    """How the image of a layer can be read again, for its journal; empty if it is from no file."""
+    if not image.source.path:
+        return {}
+    chosen = image.metadata.get(READ_KEY)
+    source = {"path": str(image.source.path), "name": image.title, **(chosen if isinstance(chosen, dict) else {})}
+    if len(image.at) == 1:
+        source["frame"] = image.at[0]
+    return source
 
 
 def spatial_shape(layer: ImageView | Image) -> tuple[int, ...]:

@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_sammed.backend.base import Backend
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.errors import SessionDamagedError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
-from napari_sammed.plugin.images import volume_of
-from napari_sammed.plugin.journals import journal_of, remove_if_empty
+from napari_sammed.plugin.images import source_of, volume_of
+from napari_sammed.plugin.journals import (
+    before_change,
+    bring_back,
+    folder,
+    journal_of,
+    place_aside,
+    remove_if_empty,
+    set_aside,
+)
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.session import Session
+from napari_sammed.session.journal import copy_lines
+from napari_sammed.session.journal_files import Summary, rescue, summary
+from napari_sammed.volume import Volume
 
 if TYPE_CHECKING:
     from napari_sammed.plugin.image_view import ImageView
 
 
-def open_session(image: ImageView, backend: Backend, kept: MutableMapping[str, Session]) -> Session:
+@dataclass(frozen=True)
+class Opened:
+    """A session, and what was found when it was opened.
+
+    Parameters
+    ----------
+    session : Session
+    found : Summary, optional
+        Of the journal that it goes on with, if that has objects.
+    damaged : Path, optional
+        Where the journal was moved that turned out to be damaged; the session has what could be rescued.
+    lost : int
+        Lines of it that could not.
+    changed : Summary, optional
+        Of the journal about the same file when it had other voxels; only where nothing was done yet as it is now.
+    read_only : bool
+    """
+
+    session: Session
+    found: Summary | None = None
+    damaged: Path | None = None
+    lost: int = 0
+    changed: Summary | None = None
+    read_only: bool = False
+
+
+Opener: TypeAlias = Callable[["ImageView", Backend, MutableMapping[str, Session]], Opened]
+"""Opens a session for an image; runs beside the GUI thread, and is given those that are still open."""
+
+
+def open_session(
+    image: ImageView, backend: Backend, kept: MutableMapping[str, Session], *, read_only: bool = False
+) -> Opened:
     """The session of an image; continues what was done to the same image before.
 
     Parameters
@@ -36,18 +82,72 @@ def open_session(image: ImageView, backend: Backend, kept: MutableMapping[str, S
     """
     volume = volume_of(image)
     if volume.hash in kept:
-        return kept.pop(volume.hash)
-    source = {} if image.source.path is None else {"path": str(image.source.path)}
-    if source and len(image.at) == 1:
-        source["frame"] = image.at[0]
-    overlap = Preferences()["overlap"]
-    return Session(volume, backend, journal=journal_of(volume.hash), source=source, overlap=overlap)
+        return Opened(kept.pop(volume.hash))
+    return open_volume(volume, source_of(image), backend, read_only=read_only)
+
+
+def open_volume(
+    volume: Volume, source: dict[str, Any], backend: Backend, *, journal: Path | None = None, read_only: bool = False
+) -> Opened:
+    """The session of an image; `journal` is another file than the image's own one.
+
+    Raises
+    ------
+    InputError
+        As for `open_session`.
+    """
+    path = journal or journal_of(volume.hash)
+    given = {"journal": path, "source": source, "overlap": Preferences()["overlap"]}
+    damaged, lost = None, 0
+    try:
+        found = summary(path) if path.exists() else None
+    except SessionDamagedError:
+        if read_only:
+            raise
+        found = None
+    try:
+        session = Session(volume, backend, **given, read_only=read_only)
+    except SessionDamagedError:
+        if read_only:
+            raise
+        damaged = place_aside(path, "damaged")
+        lost = rescue(path, damaged)
+        session = Session(volume, backend, **given)
+        found = summary(path)
+    changed = None if session.objects else before_change(source, volume.hash)
+    return Opened(session, found if found and found.names else None, damaged, lost, changed, read_only)
+
+
+def start_afresh(volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
+    """An empty session; the journal that there was goes to the archive."""
+    set_aside(journal_of(volume.hash))
+    return open_volume(volume, source, backend)
+
+
+def open_earlier(archived: Path, volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
+    """A session of the archive; the journal that there was goes there."""
+    bring_back(archived, volume.hash)
+    return open_volume(volume, source, backend)
+
+
+def open_copy(path: Path, volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
+    """Go on in a copy of a session file, which becomes the image's journal; the one that there was is archived.
+
+    The file may be about another image of the same shape, if the user says that it is the same: 3D Slicer gives the
+    places of voxels with other last digits.
+    """
+    own = journal_of(volume.hash)
+    if not own.exists() or not own.samefile(path):
+        set_aside(own)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        copy_lines(path, own, image=volume.hash)
+    return open_volume(volume, source, backend)
 
 
 def close_session(session: Session) -> None:
     """Close a session; leaves no journal behind in which nothing was done."""
     session.close()
-    if session.journal is not None:
+    if session.journal is not None and session.journal.parent == folder() and not session.read_only:
         remove_if_empty(session.journal)
 
 

@@ -13,7 +13,7 @@ from napari_sammed.formats.common import warn
 from napari_sammed.formats.dicom_headers import is_segmentation
 from napari_sammed.geometry import Grid
 from napari_sammed.plugin.coordinates import GRID_KEY, placement
-from napari_sammed.plugin.images import FILES_KEY, MEMORY_LIMIT, MODALITY_KEY, NAMES_KEY
+from napari_sammed.plugin.images import FILES_KEY, MEMORY_LIMIT, MODALITY_KEY, NAMES_KEY, READ_KEY
 from napari_sammed.segments import Segment, read_segments
 from napari_sammed.volume import Volume, read_volume
 
@@ -45,19 +45,22 @@ def read(path: str | list[str]) -> list[LayerData]:
     path = Path(str(path))
     if path.is_file() and is_segmentation(path):
         return label_layers(*read_segments(path), path.name)
-    layers = [image_layer(volume, name) for volume, name in _images(path, path.name)]
+    layers = [image_layer(*found) for found in _images(path, path.name)]
     for _, options, _ in layers[1:]:
         options["visible"] = False
     return layers
 
 
-def _images(path: Path, name: str, **chosen: Any) -> list[tuple[Volume, str]]:
-    """Every image of a file or folder and its name, as far as they fit into memory; `chosen` goes to `read_volume`."""
+def _images(path: Path, name: str, **chosen: Any) -> list[tuple[Volume, str, dict[str, Any]]]:
+    """Every image of a file or folder, its name, and what chose it, as far as they fit into memory.
+
+    `chosen` goes to `read_volume`.
+    """
     try:
-        return [(read_volume(path, **chosen), name)]
+        return [(read_volume(path, **chosen), name, chosen)]
     except ChoiceError as error:
         option, choices = error.option, error.choices
-    found: list[tuple[Volume, str]] = []
+    found: list[tuple[Volume, str, dict[str, Any]]] = []
     for number, choice in enumerate(choices):
         title = f"{name} [{option} {number if option == 'frame' else number + 1}]"
         try:
@@ -66,7 +69,7 @@ def _images(path: Path, name: str, **chosen: Any) -> list[tuple[Volume, str]]:
             if option == "frame":
                 raise
             warn(f"{title} was left out: {error}")  # a localizer, a report
-        size = sum(volume.array.nbytes for volume, _ in found)
+        size = sum(volume.array.nbytes for volume, _, _ in found)
         if number + 1 < len(choices) and (size > MEMORY_LIMIT or len(found) >= MOST_LAYERS):
             warn(f"{name}: {option} {number + 1} and what follows were left out; {len(found)} layers were opened.")
             break
@@ -75,12 +78,20 @@ def _images(path: Path, name: str, **chosen: Any) -> list[tuple[Volume, str]]:
     return found
 
 
-def image_layer(volume: Volume, name: str) -> LayerData:
-    """A volume as napari layer data: in mm, axes in array order, the grid in the metadata; see `placement`."""
+def image_layer(volume: Volume, name: str, chosen: dict[str, Any] | None = None) -> LayerData:
+    """A volume as napari layer data: in mm, axes in array order, the grid in the metadata; see `placement`.
+
+    `chosen` says which frame or series of the file it is.
+    """
     options: dict[str, Any] = {
         "name": name,
         **placement(volume.grid),
-        "metadata": {GRID_KEY: volume.grid, MODALITY_KEY: volume.modality, FILES_KEY: volume.files},
+        "metadata": {
+            GRID_KEY: volume.grid,
+            MODALITY_KEY: volume.modality,
+            FILES_KEY: volume.files,
+            READ_KEY: chosen or {},
+        },
         "rgb": volume.channels == 3,
     }
     return volume.array, options, "image"

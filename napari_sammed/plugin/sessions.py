@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend
 from napari_sammed.plugin.gui_thread import Background
-from napari_sammed.plugin.opening import close_session, open_session
+from napari_sammed.plugin.opening import Opened, Opener, close_session, open_session
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Sessions:
         self._background = background
         self._kept: dict[str, Session] = {}  # by the hash of the image, the one that was left last at the end
 
-    def open(self, view: ImageView, then: Callable[[Future[Session]], None]) -> None:
+    def open(self, view: ImageView, then: Callable[[Future[Opened]], None], opener: Opener = open_session) -> None:
         """Open the session of an image, or take it back, and hand it over on the GUI thread."""
-        self._background.run(lambda: open_session(view, self._backend, self._kept), then)
+        self._background.run(lambda: opener(view, self._backend, self._kept), then)
 
     def keep(self, session: Session) -> None:
         """The user has turned to another frame."""

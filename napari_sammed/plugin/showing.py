@@ -23,6 +23,7 @@ from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter, Mode
 from napari_sammed.plugin.object_rows import ObjectRows
+from napari_sammed.plugin.opening import Opened, Opener, open_session
 from napari_sammed.plugin.overlap_question import OverlapQuestion
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.sessions import Sessions
@@ -57,8 +58,12 @@ class Showing:
     preferences : Preferences
     turn : callable
         Called when the user does something in the layers while the viewer shows another frame: `hand_over` now.
+    on_opened : callable
+        Told what was found when the session was opened, or why it could not be.
     writer : LayerWriter, optional
         Handed over by another frame of the same layer.
+    opener : callable
+        Makes the session, beside the GUI thread.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class Showing:
         preferences: Preferences,
         *,
         turn: Callable[[], None],
+        on_opened: Callable[[Opened | BaseException], None] = lambda outcome: None,
         writer: LayerWriter | None = None,
+        opener: Opener = open_session,
     ) -> None:
         self.viewer = viewer
         self.view = view
@@ -105,7 +112,8 @@ class Showing:
         self._later.setInterval(_PAINTING)
         self._later.timeout.connect(self._catch_up)
         desk.say(f"Reading {view.title} …")
-        sessions.open(view, self._on_opened)
+        self._tell_opened = on_opened
+        sessions.open(view, self._on_opened, opener)
 
     @property
     def image(self) -> Image:
@@ -148,12 +156,15 @@ class Showing:
         if self.session is not None:
             self._show_all()
 
-    def hand_over(self) -> LayerWriter:
-        """Close, but leave layers and tool to another frame; what was asked is still answered."""
+    def hand_over(self, *, keep_session: bool = True) -> LayerWriter:
+        """Close, but leave layers and tool to another frame, or to another session of this one.
+
+        What was asked is still answered if the session is kept.
+        """
         self.leave()
         self._end(keep_layers=True)
         if self.session is not None:
-            self._sessions.keep(self.session)
+            (self._sessions.keep if keep_session else self._sessions.close)(self.session)
         return self.writer
 
     @property
@@ -208,19 +219,21 @@ class Showing:
 
     # ---- what the session says -----------------------------------------------------------------------------------
 
-    def _on_opened(self, future: Future[Session]) -> None:
+    def _on_opened(self, future: Future[Opened]) -> None:
         if self._desk.closed:
             if future.exception() is None:
-                self._desk.open(future.result())  # what was drawn before it was there
-                (self._sessions.keep if self._away else self._sessions.close)(future.result())
+                session = future.result().session
+                self._desk.open(session)  # what was drawn before it was there
+                (self._sessions.keep if self._away else self._sessions.close)(session)
             return
         if future.exception() is not None:
             self._panel.set_usable(False)
             self._refused = messages.failure(future.exception()) or ""
             self._show_prompts()
             self._desk.say(self._refused)
+            self._tell_opened(future.exception())
             return
-        session = future.result()
+        session = future.result().session
         self._stop_listening = session.on_change(lambda change: self._desk.gui.post(self._on_change, change))
         count = len(session.objects)
         self._desk.say(
@@ -233,6 +246,7 @@ class Showing:
         if self._away:
             return
         self._show_all()
+        self._tell_opened(future.result())
         if self.view.at:
             self.retry()
             if self.writer.mode is not Mode.NAVIGATE:

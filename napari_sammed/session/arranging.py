@@ -145,8 +145,9 @@ class SessionArranging(SessionObjects):
         """
         state = self._object(label)
         with self._lock:
-            copy = self.current = self._free_label()
+            copy = self._free_label()
             action = self._record(do="duplicate", label=copy, name=f"{state.name} copy", sources=(state.label,))
+            self.current = copy
             if state.mask is not None:
                 self._conversation.keep(action, self._by_hand(state.mask, self.image.grid.box))
         self._notify(copy, None if state.mask is None else state.mask.extent)

@@ -24,7 +24,7 @@ from napari_sammed.session.asking import Asker
 from napari_sammed.session.constraints import enforced
 from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History, Origin, span_of
-from napari_sammed.session.journal import Journal
+from napari_sammed.session.journal import Journal, ReadOnlyJournal
 from napari_sammed.session.overlaps import Withheld, withheld_from
 from napari_sammed.session.records import action_to_json, answer_to_json, overlap_of, refill
 from napari_sammed.session.roster import painted
@@ -57,6 +57,8 @@ class Conversation:
         The journal's file; None keeps nothing.
     header : dict
         Its first line, if it is new.
+    read_only : bool
+        Whether the journal is only looked at; what is done is refused then.
 
     Attributes
     ----------
@@ -66,9 +68,12 @@ class Conversation:
         Held while the history is read or changed.
     growth : Growth or None
         What has come of the answer to the propagation that is running.
+    journal : Journal, ReadOnlyJournal or None
     """
 
-    def __init__(self, backend: Backend, image: ImageId, path: Path | None, header: dict[str, Any]) -> None:
+    def __init__(
+        self, backend: Backend, image: ImageId, path: Path | None, header: dict[str, Any], read_only: bool = False
+    ) -> None:
         self.history = History(Box.of_shape(header["shape"]), overlap_of(header))
         self.lock = threading.RLock()
         self._asker = Asker(backend, image, self.history, self.lock)
@@ -76,11 +81,14 @@ class Conversation:
         self._listeners: list[Callable[[Change], None]] = []
         self._watchers: list[Callable[[Change], None]] = []  # those of the listeners who want to see objects grow
         self.growth: Growth | None = None
-        self.path = path
-        self._journal = None if path is None else Journal(path, header)
-        if self._journal is not None:
-            self.history.first_rule = overlap_of(self._journal.header)
-            refill(self.history, self._journal.entries)
+        self.journal = None if path is None else (ReadOnlyJournal if read_only else Journal)(path, header)
+        if self.journal is not None:
+            try:
+                self.history.first_rule = overlap_of(self.journal.header)
+                refill(self.history, self.journal.entries)
+            except BaseException:
+                self.journal.close()
+                raise
 
     @property
     def busy(self) -> bool:
@@ -113,8 +121,8 @@ class Conversation:
     def record(self, **what: Any) -> Action:
         """A new action. Journal first: what cannot be written down does not happen."""
         action = Action(self.history.next_id, **what)
-        if self._journal is not None:
-            self._journal.append(action_to_json(action), wait=not action.asks)  # else waited for beside the caller
+        if self.journal is not None:
+            self.journal.append(action_to_json(action), wait=not action.asks)  # else waited for beside the caller
         self.history.push(action)
         return action
 
@@ -129,8 +137,8 @@ class Conversation:
             if not (self.history.done if name == "undo" else self.history.undone):
                 return None
             before = self.history.objects
-            if self._journal is not None:
-                self._journal.append({"do": name})
+            if self.journal is not None:
+                self.journal.append({"do": name})
             action = self.history.undo() if name == "undo" else self.history.redo()
             after = self.history.objects
             grown = None
@@ -199,8 +207,8 @@ class Conversation:
     def close(self) -> None:
         """Stop what is running and close the journal."""
         self._requests.close()
-        if self._journal is not None:
-            self._journal.close()
+        if self.journal is not None:
+            self.journal.close()
 
     def _answered(
         self,
@@ -211,8 +219,8 @@ class Conversation:
         """Ask, keep the answers, and tell where they changed something."""
         changes = None
         try:
-            if self._journal is not None:
-                self._journal.sync()
+            if self.journal is not None:
+                self.journal.sync()
             while changes is None:
                 found = ask(actions)
                 entries = [answer_to_json(a.id, *f) for a, f in zip(actions, found, strict=True)]  # before the lock
@@ -295,8 +303,8 @@ class Conversation:
 
     def _keep(self, action_id: int, answer: Prediction, origin: Origin, entry: dict[str, Any]) -> None:
         """Write an answer down, then let it count."""
-        if self._journal is not None:
-            self._journal.append(entry)
+        if self.journal is not None:
+            self.journal.append(entry)
         self.history.answer(action_id, answer, origin)
 
 

@@ -17,6 +17,7 @@ from napari_sammed.session.actions import Action, Change, ObjectState
 from napari_sammed.session.conversation import Conversation, Step
 from napari_sammed.session.growth import Growth
 from napari_sammed.session.history import History
+from napari_sammed.session.journal import ReadOnlyJournal
 from napari_sammed.session.records import BY_HAND
 from napari_sammed.session.roster import Overlap
 from napari_sammed.session.saving import prepared
@@ -36,6 +37,7 @@ class SessionObjects:
         journal: Path | None,
         source: dict[str, Any] | None,
         overlap: Overlap = "replace",
+        read_only: bool = False,
     ) -> None:
         self.image = image
         self.backend = backend
@@ -43,7 +45,11 @@ class SessionObjects:
         header = {"image": image.hash, "shape": list(image.grid.shape), "source": source or {}}
         if overlap != "replace":
             header["overlap"] = overlap
-        self._conversation = Conversation(backend, self.image_id, journal, header)
+        try:
+            self._conversation = Conversation(backend, self.image_id, journal, header, read_only)
+        except BaseException:
+            backend.close(self.image_id)
+            raise
         self._lock = self._conversation.lock
         self.current: int | None = next(reversed(self.history.objects), None)
 
@@ -56,8 +62,9 @@ class SessionObjects:
 
     @property
     def journal(self) -> Path | None:
-        """The file that keeps everything."""
-        return self._conversation.path
+        """The file that keeps everything; None if nothing does."""
+        kept = self._conversation.journal
+        return None if kept is None else kept.path
 
     @property
     def objects(self) -> dict[int, ObjectState]:
@@ -168,8 +175,9 @@ class SessionObjects:
         """
         Prompts((mask,)).check_inside(self.image.grid)
         with self._lock:
-            label = self.current = self._free_label()
+            label = self._free_label()
             action = self._record(do="take", label=label, name=name or f"Object {label}")
+            self.current = label
             whole = self.image.grid.box
             answer = Prediction(mask.mask, mask.extent, whole, math.nan, source, weights_hash)
             self._conversation.keep(action, answer)
@@ -191,6 +199,38 @@ class SessionObjects:
         with self._lock:
             write = prepared(self.history, self.image, Path(path))
         write()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether whatever is done is refused."""
+        return isinstance(self._conversation.journal, ReadOnlyJournal)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """How the image was read, as the journal says; empty if nobody said."""
+        kept = self._conversation.journal
+        return {} if kept is None else kept.header.get("source") or {}
+
+    @property
+    def revision(self) -> tuple[int, ...]:
+        """Two equal ones mean the same objects: changes with every action and answer, and comes back with undo."""
+        with self._lock:
+            done = self.history.done
+            return (len(done), done[-1].id if done else -1, len(self.history.answers))
+
+    def save_session(self, path: Path) -> None:
+        """Copy the journal so far to a session file, which others can open and `replay`; this session goes on.
+
+        Raises
+        ------
+        InputError
+            If the session has no journal, or the file cannot be written.
+        """
+        kept = self._conversation.journal
+        if kept is None:
+            raise InputError("This session is kept in no file, so there is nothing to copy: give it a journal.")
+        with self._lock:
+            kept.copy(Path(path))
 
     def close(self) -> None:
         """Stop what is running, close the journal, let the backend forget the image."""
@@ -225,8 +265,9 @@ class SessionObjects:
         return None if mask is None else mask.extent
 
     def _new_object(self, name: str) -> int:
-        label = self.current = self._free_label()
+        label = self._free_label()
         self._record(do="object", label=label, name=name or f"Object {label}")
+        self.current = label
         return label
 
     def _free_label(self) -> int:

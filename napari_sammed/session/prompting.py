@@ -33,8 +33,9 @@ class SessionPrompts(SessionArranging):
         source: dict[str, Any] | None = None,
         window: Window | None = None,
         overlap: Overlap = "replace",
+        read_only: bool = False,
     ) -> None:
-        super().__init__(image, backend, journal, source, overlap)
+        super().__init__(image, backend, journal, source, overlap, read_only)
         self.window = window or Window.auto(image)
         self.model = AUTO
         self._routing = Routing(image.grid, backend, self.history, whole=image.in_memory)

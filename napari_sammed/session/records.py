@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from napari_sammed.backend.base import Backend, Cancel, Prediction, Progress
-from napari_sammed.errors import InputError
+from napari_sammed.errors import InputError, SessionDamagedError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.prompts import pack_mask, prompt_from_json, prompt_to_json, unpack_mask
@@ -149,14 +149,14 @@ def refill(history: History, entries: list[dict[str, Any]]) -> None:
     """
     for number, entry in enumerate(entries, 2):
         try:
-            if not _retrace(history, entry):
+            if not retrace(history, entry):
                 history.answer(int(entry["answer"]), *answer_from_json(entry))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"Line {number} of the session file makes no sense: {error}.") from None
+            raise SessionDamagedError(f"Line {number} of the session file makes no sense: {error}.") from None
     try:
         roster(history.done)
     except (KeyError, TypeError, IndexError) as error:
-        raise InputError(f"The session file makes no sense: {error!r} is no object of it.") from None
+        raise SessionDamagedError(f"The session file makes no sense: {error!r} is no object of it.") from None
 
 
 def replay(
@@ -188,7 +188,7 @@ def replay(
         if progress is not None:
             progress("replaying", number / (len(entries) + 1))
         try:
-            if _retrace(history, entry):
+            if retrace(history, entry):
                 continue
             answer, origin = answer_from_json(entry)
             action_id = int(entry["answer"])
@@ -202,7 +202,7 @@ def replay(
     return history
 
 
-def _retrace(history: History, entry: dict[str, Any]) -> bool:
+def retrace(history: History, entry: dict[str, Any]) -> bool:
     """Do an action, undo or redo of a journal again; False if the entry is an answer."""
     if "answer" in entry:
         return False

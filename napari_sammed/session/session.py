@@ -44,6 +44,8 @@ class Session(SessionPreviews):
         Grey-value mapping for the predictions to come; default `Window.auto`.
     overlap : str
         The overlap rule that a new journal begins with; see `overlap`.
+    read_only : bool
+        Only look at the journal, which another program may be working on; whatever is done is refused.
 
     Attributes
     ----------
@@ -64,8 +66,11 @@ class Session(SessionPreviews):
         source: dict[str, Any] | None = None,
         window: Window | None = None,
         overlap: Overlap = "replace",
+        read_only: bool = False,
     ) -> None:
-        super().__init__(image, backend, journal=journal, source=source, window=window, overlap=overlap)
+        super().__init__(
+            image, backend, journal=journal, source=source, window=window, overlap=overlap, read_only=read_only
+        )
         self._classifying = LatestWins("napari-sammed-classes")  # beside the prompts, which go on meanwhile
 
     @property

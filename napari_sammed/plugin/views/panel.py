@@ -23,10 +23,12 @@ from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
+from napari_sammed.plugin.views.offers import OfferBar
 from napari_sammed.plugin.views.overlaps import OverlapBar
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
 from napari_sammed.plugin.views.section import Section
+from napari_sammed.plugin.views.session_files import SessionButton
 from napari_sammed.plugin.views.status import StatusView
 
 ACTIONS = {
@@ -84,6 +86,8 @@ class Panel(QWidget):
         self.closer = CloserRow(self)
         self.classes = ClassSection(self)
         self.status = StatusView(self)
+        self.offers = OfferBar(self)
+        self.session_button = SessionButton(self)
         self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
         self.suggested_file = Path("objects.nii.gz")
         for name, button in self.actions_.items():
@@ -93,7 +97,7 @@ class Panel(QWidget):
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
         self.sections["prompt"].add(self.modes, self.slices, self._row("undo", "redo", "clear"))
-        self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save"))
+        self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save", self.session_button))
         self.sections["refine"].add(self._row("propagate"), self.closer)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
@@ -110,6 +114,7 @@ class Panel(QWidget):
         """Enable everything that needs an image, and propagation for volumes."""
         for widget in (self.modes, self.slices, self.objects, self.closer, self.classes.inner, *self.actions_.values()):
             widget.setEnabled(usable)
+        self.session_button.setEnabled(usable)
         self.actions_["propagate"].setEnabled(usable and stack)
 
     def set_open(self, opened: Mapping[str, bool]) -> None:
@@ -143,6 +148,7 @@ class Panel(QWidget):
         area.setMinimumWidth(controls.minimumSizeHint().width() + area.verticalScrollBar().sizeHint().width())
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.offers)
         outer.addWidget(area, 1)
         outer.addWidget(_line())
         self.status.layout().setContentsMargins(9, 0, 9, 0)
@@ -171,12 +177,12 @@ class Panel(QWidget):
         row.addWidget(self.preferences_button)
         return foot
 
-    def _row(self, *names: str) -> QWidget:
+    def _row(self, *names: str | QWidget) -> QWidget:
         row = QWidget(self)
         layout = QHBoxLayout(row)
         layout.setContentsMargins(0, 0, 0, 0)
         for name in names:
-            layout.addWidget(self.actions_[name])
+            layout.addWidget(self.actions_[name] if isinstance(name, str) else name, 1)
         return row
 
     def _on_action(self, name: str) -> None:
