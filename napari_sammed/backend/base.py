@@ -343,6 +343,10 @@ class Backend(Protocol):
         """
         ...
 
+    def restore(self, model: str, logits: Logits) -> np.ndarray:
+        """Logits of an answer on the image grid, float32 of shape ``logits.region.box.shape``; positive inside."""
+        ...
+
     def close(self, image: ImageId) -> None:
         """Forget an image and its embeddings."""
         ...

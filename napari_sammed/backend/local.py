@@ -6,6 +6,8 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 
+import numpy as np
+
 from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
@@ -275,6 +277,10 @@ class LocalBackend:
     def installed(self) -> tuple[str, ...]:
         """See `Backend.installed`: models that are loaded, have weights on this machine or need none."""
         return self._models.installed()
+
+    def restore(self, model: str, logits: Logits) -> np.ndarray:
+        """See `Backend.restore`."""
+        return self._inference.run(lambda: self._models.promptable(model, None, None).restore(logits), Priority.STEP)
 
     def _ahead(self, image: ImageId, name: str, regions: Sequence[Box], window: Window) -> None:
         model = self._models[name]

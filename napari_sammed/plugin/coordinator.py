@@ -53,6 +53,8 @@ class Coordinator(ImageChoice):
             "undo": lambda: self._with(Segmentation.undo),
             "redo": lambda: self._with(Segmentation.redo),
             "propagate": lambda: self._with(Segmentation.propagate),
+            "worst": lambda: self._with(lambda current: current.cockpit.go_to_worst()),
+            "next": lambda: self._with(lambda current: current.cockpit.where_next()),
             "closer": lambda: self._with(Segmentation.look_closer),
             "clear": lambda: self._with(Segmentation.clear),
             "toggle": self._toggle_sign,
@@ -101,6 +103,9 @@ class Coordinator(ImageChoice):
         panel.objects.wanted.connect(lambda *wish: self._with(Segmentation.arrange, *wish))
         panel.objects.exported.connect(lambda path: panel.status.say(f"Saved the table to {path}."))
         panel.objects.failed.connect(panel.status.say)
+        panel.propagate_menu.wanted.connect(lambda part: self._with(Segmentation.propagate, part))
+        panel.cockpit.strip.chosen.connect(lambda index: self._with(lambda current: current.cockpit.go_to(index)))
+        panel.cockpit.wanted.connect(lambda name: actions[name]())
         panel.closer.wanted.connect(actions["closer"])
         panel.readings.stepped.connect(lambda step: self._with(Segmentation.show_reading, step))
         panel.classes.wanted.connect(lambda: self._with(Segmentation.segment_everything))

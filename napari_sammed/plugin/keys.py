@@ -31,6 +31,8 @@ SHORTCUTS = {
     "toggle": Shortcut("Clicks: add or remove", "W"),
     "box": Shortcut("Draw a box", "G"),
     "propagate": Shortcut("Propagate through the volume", "Q"),
+    "worst": Shortcut("Go to the worst slice of the object", "J"),
+    "next": Shortcut("Where to click next", "Shift+J"),
     "closer": Shortcut("Look closer", "K"),
     "reading": Shortcut("Next reading of an ambiguous answer", "H"),
     "reading back": Shortcut("Reading before", "Shift+H"),

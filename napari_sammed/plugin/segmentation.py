@@ -14,6 +14,7 @@ from napari_sammed.plugin.showing import NOT_IN_3D, Showing
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.prompts import Prompt
 from napari_sammed.session import Session
+from napari_sammed.session.slices import Part
 
 __all__ = ["NOT_IN_3D", "Segmentation"]
 
@@ -69,14 +70,18 @@ class Segmentation(Showing):
     def redo(self) -> None:
         self._desk.when_open(lambda session: self._step(session.redo, "redo"))
 
-    def propagate(self) -> None:
-        """Carry the current object through the stack, with the chosen model if that one looks at slices."""
+    def propagate(self, part: Part = "changed") -> None:
+        """Carry the current object through the stack, with the chosen model if that one looks at slices.
+
+        `part` says through which slices; the first time, what has changed is all of them.
+        """
 
         def start(session: Session) -> None:
             chosen = self._panel.image_section.model.key
             planar = chosen != AUTO and 2 in session.backend.card(chosen).dimensions
             session.window = self._desk.intake.window(session)
-            self._desk.expect(session.propagate(model=chosen if planar else None, progress=self._desk.answers.progress))
+            model = chosen if planar else None
+            self._desk.expect(session.propagate(model=model, part=part, progress=self._desk.answers.progress))
 
         self._desk.when_open(start)
 

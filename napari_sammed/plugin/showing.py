@@ -17,6 +17,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.plugin.ahead import EncodeAhead
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
+from napari_sammed.plugin.cockpit import Cockpit
 from napari_sammed.plugin.desk import Desk
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
@@ -103,6 +104,7 @@ class Showing:
             writer=writer,
         )
         self._closer = CloserLook(desk)
+        self.cockpit = Cockpit(desk)
         self._classes = ClassView(desk)
         self._overlaps = OverlapQuestion(desk)
         self._rows = ObjectRows(panel, gui, self._show_current)
@@ -148,6 +150,7 @@ class Showing:
             self._desk.when_open(lambda session: self._desk.intake.give(session, drawn))
         self._away = True
         self._later.stop()
+        self.cockpit.leave()
         self.writer.blank(self._extent)
 
     def come_back(self) -> None:
@@ -180,6 +183,7 @@ class Showing:
         self._classes.close()
         self._closer.close()
         self._overlaps.close()
+        self.cockpit.close()
         self._desk.close(keep_layers=keep_layers)
         self._panel.readings.set_readings((), 0)
 
@@ -234,7 +238,9 @@ class Showing:
             self._tell_opened(future.exception())
             return
         session = future.result().session
-        self._stop_listening = session.on_change(lambda change: self._desk.gui.post(self._on_change, change))
+        self._stop_listening = session.on_change(
+            lambda change: self._desk.gui.post(self._on_change, change), growing=True
+        )
         count = len(session.objects)
         self._desk.say(
             f"{self.view.title} is ready: choose Point or Box and mark the object."
@@ -309,6 +315,7 @@ class Showing:
         )
         self._classes.refresh(session)
         self._overlaps.refresh(session)
+        self.cockpit.refresh()
         if session.current is not None:
             self.writer.select_label(session.current)
         self._show_prompts()

@@ -168,11 +168,17 @@ class Asker:
         if action_id is None:
             return None
         with self._lock:
-            answer, origin = self._history.answers[action_id], self._history.origins[action_id]
             reading = self._history.reading(action_id, asking)
-        if answer.logits is None and origin.carries:
-            answer = self._recall(action_id, answer, origin, cancel)
+        answer = self.recalled(action_id, cancel)
         return answer.readings[min(reading, len(answer.alternatives))].logits
+
+    def recalled(self, action_id: int, cancel: Cancel | None = None) -> Prediction:
+        """The answer to an action, with the logits that it had; without any if other weights are there now."""
+        with self._lock:
+            answer, origin = self._history.answers[action_id], self._history.origins[action_id]
+        if answer.logits is None and origin.carries:
+            return self._recall(action_id, answer, origin, cancel)
+        return answer
 
     def _recall(self, action_id: int, stored: Prediction, origin: Origin, cancel: Cancel | None) -> Prediction:
         """A stored answer with its logits, computed again and kept; without any if the weights are others now."""

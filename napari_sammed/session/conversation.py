@@ -131,6 +131,10 @@ class Conversation:
         origin = Origin(withheld=self._withheld(action, answer) if action.do in ("take", "duplicate", "merge") else ())
         self._keep(action.id, answer, origin, answer_to_json(action.id, answer, origin))
 
+    def recalled(self, action_id: int) -> Prediction:
+        """The answer to an action, with its logits: computed again if need be, which takes a while."""
+        return self._asker.recalled(action_id)
+
     def step(self, name: str) -> tuple[Action, Box | None] | None:
         """Undo or redo, by name: the action, and where masks may have changed; None if there is nothing."""
         with self.lock:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_sammed.backend.base import Backend, ClassMap, Prediction, Progress
+from napari_sammed.backend.doubt import Suggestion
 from napari_sammed.backend.latest import LatestWins
+from napari_sammed.backend.slice_quality import SliceQuality
 from napari_sammed.backend.slicing import extent_of, in_region, spans_slices
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
@@ -24,6 +26,7 @@ from napari_sammed.session.previewing import SessionPreviews
 from napari_sammed.session.roster import Overlap
 from napari_sammed.session.routing import AUTO
 from napari_sammed.session.slices import Part, ranges, slices_of
+from napari_sammed.session.suggesting import Suggester
 from napari_sammed.volume import Volume
 
 __all__ = ["AUTO", "Change", "Session", "Step"]
@@ -70,6 +73,14 @@ class Session(SessionPreviews):
     ) -> None:
         super().__init__(
             image, backend, journal=journal, source=source, window=window, overlap=overlap, read_only=read_only
+        )
+        self._suggester = Suggester(
+            image.grid,
+            self.history,
+            self._lock,
+            lambda: self.growth,
+            self._conversation.recalled,
+            backend.restore,
         )
         self._classifying = LatestWins("napari-sammed-classes")  # beside the prompts, which go on meanwhile
 
@@ -173,6 +184,26 @@ class Session(SessionPreviews):
             )
         self._notify(state.label, None)
         return self._conversation.ask(action, progress)
+
+    def slice_quality(self, axis: int, label: int | None = None) -> tuple[SliceQuality, ...]:
+        """How far each slice of an object (default: the current one) across an axis can be trusted, first to last.
+
+        Reads every voxel around the object: not for a thread that must not wait.
+        """
+        return self._suggester.slices(self._object(label).label, axis)
+
+    def where_next(self, axis: int | None = None) -> Future[Suggestion | None]:
+        """The place where the current object is most in doubt; None if nothing stands out.
+
+        Parameters
+        ----------
+        axis : int, optional
+            Across the slices that it was propagated through; default: that of its last prompt.
+        """
+        label = self._object(None).label
+        if axis is None and self.image.grid.ndim == 3:
+            axis = self._routing.last_axis(label)
+        return self._classifying.submit("where next", lambda cancel: self._suggester.suggest(label, axis))
 
     def model_for(self, prompt: Prompt, model: str | None = None) -> str:
         """The registry name of the model that a prompt of the current object would go to."""

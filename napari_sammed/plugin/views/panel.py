@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
+from napari_sammed.plugin.views.cockpit import CockpitView, PropagateMenu
 from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.offers import OfferBar
@@ -34,7 +35,10 @@ from napari_sammed.plugin.views.status import StatusView
 ACTIONS = {
     "undo": ("Undo", "Take the last action back, as far back as you like"),
     "redo": ("Redo", "Do again what was taken back last"),
-    "propagate": ("Propagate", "Carry the object from its slice through the volume, both ways"),
+    "propagate": (
+        "Propagate",
+        "Carry the object through the volume, both ways; after a correction, as far as that matters",
+    ),
     "clear": ("Clear", "Remove the object's prompts and mask; undo brings them back"),
     "save": ("Save…", "Write all objects as a label image on the image's own grid"),
 }
@@ -42,7 +46,10 @@ SECTIONS = {
     "image": ("Image", "Which image is segmented, with which model, and how its grey values are seen"),
     "prompt": ("Prompt", "Mark the object: what a press on the canvas means"),
     "objects": ("Objects", "What has been segmented: one row an object; save them below"),
-    "refine": ("Refine", "Carry the object through the volume, or look closer at a part of it"),
+    "refine": (
+        "Refine",
+        "Carry the object through the volume, see where that went wrong, look closer at a part",
+    ),
 }
 """Parts of the panel from the top, each of which can be closed -> heading, tooltip."""
 FILE_TYPES = (
@@ -83,6 +90,8 @@ class Panel(QWidget):
         self.objects = ObjectList(self)
         self.overlaps = OverlapBar(self)
         self.readings = ReadingBar(self)
+        self.propagate_menu = PropagateMenu(self)
+        self.cockpit = CockpitView(self)
         self.closer = CloserRow(self)
         self.classes = ClassSection(self)
         self.status = StatusView(self)
@@ -98,7 +107,7 @@ class Panel(QWidget):
         self.sections["image"].add(self.image_section)
         self.sections["prompt"].add(self.modes, self.slices, self._row("undo", "redo", "clear"))
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save", self.session_button))
-        self.sections["refine"].add(self._row("propagate"), self.closer)
+        self.sections["refine"].add(self._row("propagate", self.propagate_menu), self.cockpit, self.closer)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
         layout.setSpacing(6)
@@ -115,7 +124,9 @@ class Panel(QWidget):
         for widget in (self.modes, self.slices, self.objects, self.closer, self.classes.inner, *self.actions_.values()):
             widget.setEnabled(usable)
         self.session_button.setEnabled(usable)
-        self.actions_["propagate"].setEnabled(usable and stack)
+        for widget in (self.actions_["propagate"], self.propagate_menu):
+            widget.setEnabled(usable and stack)
+        self.cockpit.setEnabled(usable)
 
     def set_open(self, opened: Mapping[str, bool]) -> None:
         """Open and close sections (key -> whether it is to be open)."""
@@ -128,6 +139,7 @@ class Panel(QWidget):
         for name, button in self.actions_.items():
             button.setToolTip(with_key(ACTIONS[name][1], keys.get(name, "")))
         self.readings.set_key(keys.get("reading", ""))
+        self.cockpit.set_keys(keys)
         self.closer.set_key(keys.get("closer", ""))
         self.objects.new_button.setToolTip(with_key("The next prompts belong to another object", keys.get("new", "")))
 
