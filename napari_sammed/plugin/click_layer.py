@@ -65,7 +65,17 @@ class ClickLayer(PromptLayer):
         super()._number(rows)
         self.layer.selected_data = set()  # napari selects each new click
 
+    def at(self, world: np.ndarray) -> Point | None:
+        """The click that a press at a position of the viewer's world would give; None while there is no layer."""
+        if self.layer is None:
+            return None
+        return self._click(np.asarray(self.layer.world_to_data(world)), self._positive)
+
     def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Point:
+        return self._click(rows.coordinates[row], rows.positive[row])
+
+    def _click(self, place: np.ndarray, positive: bool) -> Point:
+        """In index coordinates of the image, from data coordinates of the layer."""
         shown = displayed_axes(self.viewer.dims, self.image.ndim)
-        index = seen_index(self.image, to_world(self.layer, rows.coordinates[row]), shown)[0]
-        return Point(tuple(map(float, index)), rows.positive[row])
+        index = seen_index(self.image, to_world(self.layer, place), shown)[0]
+        return Point(tuple(map(float, index)), positive)

@@ -14,6 +14,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter
+from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.prompt_intake import PromptIntake
 from napari_sammed.plugin.views.panel import Panel
@@ -80,10 +81,11 @@ class Desk:
         self.preferences = preferences
         self.session: Session | None = None
         self.closed = False
+        self._followers: list[Callable[[], None]] = []  # told of other tools
         told: dict[str, Callable[..., None]] = {
             "on_prompts": lambda: gui.post(on_prompts),
             "on_paint": lambda: gui.post(on_paint),
-            "on_mode": lambda mode: panel.modes.show_mode(mode.value),
+            "on_mode": self._on_mode,
         }
         if writer is None:
             writer = LayerWriter(viewer, image, **told, keys=keys)
@@ -108,6 +110,10 @@ class Desk:
         self.answers.close()
         if not keep_layers:
             self.writer.close()
+
+    def on_mode(self, follower: Callable[[], None]) -> None:
+        """Call ``follower`` when the user may have chosen another tool; see `LayerWriter.mode`."""
+        self._followers.append(follower)
 
     def when_open(self, action: Callable[[Session], Any]) -> None:
         """Do it now, or when the session has been opened."""
@@ -155,3 +161,8 @@ class Desk:
         if known is None or known[0] is not mask:
             known = self._sizes[label] = (mask, 0 if mask is None else int(np.count_nonzero(mask.mask)))
         return known[1]
+
+    def _on_mode(self, mode: Mode) -> None:
+        self.panel.modes.show_mode(mode.value)
+        for follower in self._followers:
+            follower()

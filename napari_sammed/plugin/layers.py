@@ -21,7 +21,7 @@ from napari_sammed.plugin.label_view import TRANSFORM, LabelView, follow, like
 from napari_sammed.plugin.large_labels import LargeLabelView
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
-from napari_sammed.prompts import Prompt, Prompts
+from napari_sammed.prompts import Point, Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -141,6 +141,10 @@ class LayerWriter:
             added += new
             altered.update(other)
         return added, altered
+
+    def click_at(self, world: np.ndarray) -> Point | None:
+        """The click that a press at a position of the viewer's world would give; None while there is no such layer."""
+        return self._clicks.at(world)
 
     # ---- labels --------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,11 @@ class PromptIntake:
             model = self.model_for(session, prompt)
             self._expect(session.add(prompt, model=model, axis=axis, progress=self._progress))
 
+    def preview(self, session: Session, prompt: Prompt) -> Future[Prediction]:
+        """What `take` would get for a prompt, without taking it."""
+        self.use_settings(session)
+        return session.preview(prompt, axis=self._axis)
+
     def use_settings(self, session: Session) -> None:
         """Have the session use the model and the mapping of grey values that the panel shows."""
         session.model = self._panel.image_section.model.key or AUTO

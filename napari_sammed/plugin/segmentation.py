@@ -54,6 +54,7 @@ class Segmentation(Showing):
 
     def choose_object(self, label: int) -> None:
         self._desk.when_open(lambda session: session.select(label))
+        self._preview.clear()
         self._show_current()
 
     def arrange(self, deed: str, labels: Sequence[int], value: Any) -> None:

@@ -27,6 +27,7 @@ from napari_sammed.plugin.object_rows import ObjectRows
 from napari_sammed.plugin.opening import Opened, Opener, open_session
 from napari_sammed.plugin.overlap_question import OverlapQuestion
 from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.preview import Preview
 from napari_sammed.plugin.sessions import Sessions
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.prompts import Prompts
@@ -109,6 +110,7 @@ class Showing:
         self._overlaps = OverlapQuestion(desk)
         self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(desk)
+        self._preview = Preview(desk)
         self._later = QTimer(panel)
         self._later.setSingleShot(True)
         self._later.setInterval(_PAINTING)
@@ -151,11 +153,13 @@ class Showing:
         self._away = True
         self._later.stop()
         self.cockpit.leave()
+        self._preview.leave()
         self.writer.blank(self._extent)
 
     def come_back(self) -> None:
         """The viewer shows this frame again."""
         self._away = False
+        self._preview.come_back()
         if self.session is not None:
             self._show_all()
 
@@ -178,6 +182,7 @@ class Showing:
     def _end(self, *, keep_layers: bool) -> None:
         self._later.stop()
         self._stop_listening()
+        self._preview.close()
         self._ahead.close()
         self._rows.close()
         self._classes.close()
@@ -263,6 +268,7 @@ class Showing:
             return
         if change.box is not None:
             self.writer.show_labels(change.box, self.session.labels)
+        self._preview.on_change(change)
         self._later.start()
 
     def _catch_up(self) -> None:

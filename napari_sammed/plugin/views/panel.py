@@ -26,6 +26,7 @@ from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.offers import OfferBar
 from napari_sammed.plugin.views.overlaps import OverlapBar
+from napari_sammed.plugin.views.preview import PreviewBox
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
 from napari_sammed.plugin.views.section import Section
@@ -86,6 +87,7 @@ class Panel(QWidget):
         self.image_section = ImageSection(self)
         self.frames = FrameChooser(self.image_section.form, 1, self)
         self.modes = ModeButtons(self)
+        self.preview = PreviewBox(self)
         self.slices = SliceRange(self)
         self.objects = ObjectList(self)
         self.overlaps = OverlapBar(self)
@@ -105,7 +107,7 @@ class Panel(QWidget):
             button.clicked.connect(lambda _, name=name: self._on_action(name))
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
-        self.sections["prompt"].add(self.modes, self.slices, self._row("undo", "redo", "clear"))
+        self.sections["prompt"].add(self.modes, self.preview, self.slices, self._row("undo", "redo", "clear"))
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save", self.session_button))
         self.sections["refine"].add(self._row("propagate", self.propagate_menu), self.cockpit, self.closer)
         controls = QWidget(self)
@@ -121,7 +123,15 @@ class Panel(QWidget):
 
     def set_usable(self, usable: bool, *, stack: bool = False) -> None:
         """Enable everything that needs an image, and propagation for volumes."""
-        for widget in (self.modes, self.slices, self.objects, self.closer, self.classes.inner, *self.actions_.values()):
+        for widget in (
+            self.modes,
+            self.preview,
+            self.slices,
+            self.objects,
+            self.closer,
+            self.classes.inner,
+            *self.actions_.values(),
+        ):
             widget.setEnabled(usable)
         self.session_button.setEnabled(usable)
         for widget in (self.actions_["propagate"], self.propagate_menu):
