@@ -2,9 +2,11 @@
 
     python examples/screenshots.py FOLDER [--sample brain|torso|abdomen] [--image FILE [--labels FILE]]
     python examples/screenshots.py FOLDER --image FILE --labels FILE --closer LABEL
+    python examples/screenshots.py FOLDER --image FILE --labels FILE --preview LABEL
 
 The second form draws a box around one structure of the reference labels and looks closer at it, with LiteMedSAM:
-pictures before and after, one of both side by side with the reference as an outline, and the Dice of both.
+pictures before and after, one of both side by side with the reference as an outline, and the Dice of both. The third
+rests the pointer on a structure, with LiteMedSAM, and takes the preview.
 
 Needs a display (``xvfb-run -a -s "-screen 0 1600x1000x24"`` gives one).
 """
@@ -138,6 +140,16 @@ class Tour:
         QTest.mouseClick(self.canvas, LEFT, NOTHING, self.position(index))
         self.settle()
 
+    def hover(self, index: Sequence[float]) -> None:
+        """Rest the pointer on a voxel until the outline of the coming mask is there."""
+        for shift in (3, 0):
+            QTest.mouseMove(self.canvas, self.position(index) + QPoint(shift, 0))
+            QTest.qWait(100)
+        for _ in range(300):  # the slice may have to be encoded first
+            if any(type(layer).__name__ == "Vectors" and len(layer.data) for layer in self.viewer.layers):
+                return
+            QTest.qWait(200)
+
     def drag(self, start: Sequence[float], stop: Sequence[float]) -> None:
         self.look_at(start)
         self.mode("box")
@@ -240,6 +252,37 @@ def closer(sample: Sample, label: int, folder: Path) -> None:
     guide.viewer.close()
 
 
+def largest_piece(sample: Sample, label: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """The slice (no index for a flat image) on which a structure is largest, and its largest piece there."""
+    truth = np.asarray(sample.labels) == label
+    index = (int(truth.sum(axis=(1, 2)).argmax()),) if truth.ndim == 3 else ()
+    pieces, _ = ndimage.label(truth[index])
+    return index, pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+
+
+def preview(sample: Sample, label: int, folder: Path) -> None:
+    """The outline of the coming mask, with the pointer resting on a structure."""
+    guide = Tour(sample, folder)
+    guide.panel.image_section.model.box.set_key("litemedsam")
+    index, piece = largest_piece(sample, label)
+    place = np.unravel_index(int(ndimage.distance_transform_edt(piece).argmax()), piece.shape)
+    box = Box.of_mask(piece)
+    guide.zoom_to((*index, *box.low), (*index, *np.subtract(box.high, 1)), 0.4)
+    around = box.grow(box.shape).intersect(Box.of_shape(piece.shape))
+    guide.image.contrast_limits = np.percentile(guide.image.data[index or ...][around.slices], (0.5, 99.5))
+    guide.mode("positive")
+    guide.hover((*index, *place))
+    guide.picture("preview")
+    guide.click((*index, *place))
+    wrong = (guide.widget.coordinator.current.writer.labels.data[index or ...] > 0) & ~piece
+    place = np.unravel_index(int(ndimage.distance_transform_edt(wrong).argmax()), wrong.shape)
+    guide.mode("negative")
+    guide.hover((*index, *place))
+    guide.picture("preview_of_a_correction")
+    guide.widget.coordinator.close(wait=True)
+    guide.viewer.close()
+
+
 def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Innermost voxel, and low and high corner on its slice, of the largest structure and of one of middling size."""
     labels = sample.labels
@@ -274,15 +317,18 @@ def main() -> None:
     parser.add_argument("--image", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--closer", type=int, metavar="LABEL")
+    parser.add_argument("--preview", type=int, metavar="LABEL")
     arguments = parser.parse_args()
     sample = load(arguments.sample) if arguments.image is None else read(arguments.image, arguments.labels)
     with tempfile.TemporaryDirectory() as sessions:
         os.environ["NAPARI_SAMMED_SESSIONS"] = sessions
         application = QApplication.instance() or QApplication([])
-        if arguments.closer is None:
-            tour(sample, arguments.folder)
-        else:
+        if arguments.closer is not None:
             closer(sample, arguments.closer, arguments.folder)
+        elif arguments.preview is not None:
+            preview(sample, arguments.preview, arguments.folder)
+        else:
+            tour(sample, arguments.folder)
         application.processEvents()
 
 

@@ -230,3 +230,18 @@ def test_previews_go_on_from_masks_that_were_taken_over(session, scene):
     session.take(MaskPrompt(first, (0, 0, 0)), "Given")
     click = Point(centre(second))
     same(session.preview(click).result(), session.add(click).result())
+
+
+def test_a_click_where_the_pointer_rested_is_answered_already(session, scene, held, backend):
+    _, first, second = scene
+    click = Point(centre(first))
+    preview = session.preview(click).result()
+    assert session.add(click).result() is preview and held.asked == 1
+    session.undo()
+    session.add(Point(click.index, positive=True), model="planar", axis=0).result()
+    session.add(click).result()
+    assert held.asked == 2, "the object has two prompts now"
+    session.undo()
+    session.preview(Point(centre(second))).result()
+    backend.use_weights("sam-vit-l", ())  # which may change answers
+    assert session.add(Point(centre(second))).result().mask.any() and held.asked == 4

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import numpy as np
 
 from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Prediction, Progress
 from napari_sammed.backend.encoding import Embeddings, batch_of
+from napari_sammed.backend.foresight import Foresight
 from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
 from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
@@ -60,6 +62,7 @@ class LocalBackend:
         self._images: dict[ImageId, Volume] = {}
         self._users: dict[ImageId, int] = {}
         self._embeddings = Embeddings(cache_bytes)
+        self._foresight = Foresight()
         self._lock = threading.Lock()
         self._inference = InferenceThread()
         self._walker = Walker(self._embeddings, self._inference, self.load, self.prefetch)
@@ -83,6 +86,7 @@ class LocalBackend:
             self._users.pop(image)
             self._images.pop(image, None)
         self._embeddings.forget(image)
+        self._foresight.forget(image)
 
     def shutdown(self) -> None:
         """End the inference thread."""
@@ -94,7 +98,12 @@ class LocalBackend:
 
     def use_weights(self, model: str, files: Files) -> None:
         """Take a model's weights from the user's own files from now on; none for the official ones."""
-        self._inference.submit(lambda: self._models.use(model, files), Priority.CLICK)
+
+        def use() -> None:
+            self._models.use(model, files)
+            self._foresight.forget()
+
+        self._inference.submit(use, Priority.CLICK)
 
     def load(self, model: str, *, cancel: Cancel | None = None, progress: Progress | None = None) -> PromptableModel:
         """The running model of a registry name, loaded (and its weights fetched) on first use."""
@@ -136,7 +145,11 @@ class LocalBackend:
         question = Question(image, volume, model, prompts, window, region, previous, cancel, progress, idle)
         clock = Clock()
         priority = Priority.AHEAD if idle else Priority.CLICK
-        return self._inference.run(lambda: self._answerer.answer(question, clock), priority, cancel)
+
+        def work() -> Prediction:
+            return self._foresight.answer(question, partial(self._answerer.answer, question, clock))
+
+        return self._inference.run(work, priority, cancel)
 
     def propagate(
         self,
@@ -263,7 +276,12 @@ class LocalBackend:
         )
         clock = Clock()
         priority = Priority.AHEAD if idle else Priority.STEP
-        return self._inference.run(lambda: self._answerer.refine(question, coarse, axis, clock), priority, cancel)
+
+        def work() -> Prediction:
+            ask = partial(self._answerer.refine, question, coarse, axis, clock)
+            return self._foresight.answer(question, ask, "refine", coarse, axis)
+
+        return self._inference.run(work, priority, cancel)
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """Encode slices or parts that somebody may want soon, when there is nothing better to do."""

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 COLOURS = ("#ffffff", "#1a1a1a")
 """Of the dashes: one of them is seen on any tissue, with any kind of colour vision."""
 
-_WIDTH = 1.5  # pixels of the canvas
+_WIDTH = 2.0  # pixels of the canvas
 _REST = 60  # ms that the pointer rests before it is worth asking
 _STRIDE = 16  # pixels of the canvas that a moving pointer has gone before it is worth asking
 _QUICK = 0.1  # s; a model that takes longer is asked of places where the pointer rests only
