@@ -105,6 +105,7 @@ def stepped(action: Action | None, verb: str) -> str:
         "remove": "removal of a prompt",
         "replace": "change of a prompt",
         "choose": "choice of another reading",
+        "adopt": "choice of another model's answer",
         "take": "taken-over mask",
         "propagate": "propagation",
         "refine": "closer look",

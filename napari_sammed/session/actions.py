@@ -17,6 +17,7 @@ Deed: TypeAlias = Literal[
     "remove",
     "replace",
     "choose",
+    "adopt",
     "propagate",
     "refine",
     "take",
@@ -46,10 +47,11 @@ class Action:
         Number in the session, rising from 0.
     do : str
         "object" starts one, "prompt", "remove" and "replace" (an earlier prompt), "choose" (another reading of an
-        answer), "propagate" (through the stack), "refine" (a part, by looking closer), "take" (a mask over from
-        elsewhere), "edit" (by hand), "clear" (its prompts and mask), "rename", "classify", "recolour", "show" (or
-        hide), "lock" (or unlock), "move" (in the list), "duplicate" (another object), "merge" (others into this one),
-        "overlap" (another rule), "settle" (voxels that two objects claim), "delete".
+        answer), "adopt" (another model's answer to the standing prompts), "propagate" (through the stack), "refine" (a
+        part, by looking closer), "take" (a mask over from elsewhere), "edit" (by hand), "clear" (its prompts and mask),
+        "rename", "classify", "recolour", "show" (or hide), "lock" (or unlock), "move" (in the list), "duplicate"
+        (another object), "merge" (others into this one), "overlap" (another rule), "settle" (voxels that two
+        objects claim), "delete".
     label : int
         The object's value in label images, from 1; 0 for "overlap", which is about all of them.
     name : str
@@ -63,7 +65,7 @@ class Action:
     region : Box, optional
         For questions: the slice or part they are answered in. For "propagate": hard limits. For "edit": its place.
     axis : int, optional
-        For "propagate" and "refine": across the slices.
+        For "propagate", "refine" and "adopt": across the slices.
     slices : tuple of (int, int)
         For "propagate": ranges of slices that are asked about, each the first and one past the last; empty for all.
     zoom : bool

@@ -127,8 +127,11 @@ class Conversation:
         return action
 
     def keep(self, action: Action, answer: Prediction) -> None:
-        """The answer to an action that came with it: painted, or taken over from elsewhere."""
-        origin = Origin(withheld=self._withheld(action, answer) if action.do in ("take", "duplicate", "merge") else ())
+        """The answer to an action that came with it: painted, taken over from elsewhere, or asked for before."""
+        origin = Origin(
+            carries=action.asks and answer.logits is not None,
+            withheld=self._withheld(action, answer) if action.do in ("adopt", "take", "duplicate", "merge") else (),
+        )
         self._keep(action.id, answer, origin, answer_to_json(action.id, answer, origin))
 
     def recalled(self, action_id: int) -> Prediction:

@@ -199,6 +199,8 @@ class History:
         not.
         """
         found = None
+        if action.do == "adopt":
+            return None  # a model by itself, without the answers of others
         for earlier in self.since_clear(action.label, action):
             if earlier.do in ("remove", "replace", "merge"):
                 found = None

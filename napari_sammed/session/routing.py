@@ -55,7 +55,7 @@ class Routing:
             For a model that takes no prompts.
         """
         if name == AUTO:
-            last = None if label is None else self._last(label)
+            last = None if label is None else self._last(label, adopted=True)
             return last.model if last is not None else default_for(self._grid.ndim, prompt)
         card = self._backend.card(name)
         if not card.prompts:
@@ -96,7 +96,7 @@ class Routing:
                 continue
             if not action.zoom or action.model != name:
                 return None
-            if action.do == "refine":
+            if action.do in ("refine", "adopt"):
                 extent = extent_of(prompt)
                 return action.region if extent.intersect(action.region) == extent else None
         return None
@@ -132,7 +132,7 @@ class Routing:
         """A model for walking through slices: the one named, else the object's last one, else the default."""
         if name is not None:
             return name
-        last = self._last(label)
+        last = self._last(label, adopted=True)
         if last is not None and 2 in self._backend.card(last.model).dimensions:
             return last.model
         return default_for(2, self._grid.box)
@@ -144,6 +144,17 @@ class Routing:
             return last.region.thin_axes[0]
         prompt = self._grid.box if last is None or last.prompt is None else last.prompt
         return slice_region(self._grid, prompt).thin_axes[0]
+
+    def again(self, name: str, label: int) -> dict[str, Any]:
+        """Where to put an object's standing prompts to any model: where the object was asked about last."""
+        asked = [a for a in self._history.done if a.label == label and a.asks and a.do != "propagate"]
+        planar = self._grid.ndim == 3 and 3 not in self._backend.card(name).dimensions
+        axis = self.last_axis(label) if planar else None
+        if asked[-1].zoom:
+            part = asked[-1] if planar else next((a for a in reversed(asked) if a.do == "refine"), asked[-1])
+            return {"region": part.region, "axis": axis, "zoom": True}
+        prompt = list(self._history.standing(label).values())[-1]
+        return {"region": self.region(name, prompt, axis)}
 
     def after_removal(self, label: int, target: int) -> dict[str, Any]:
         """Model, window and region to ask again when a prompt goes; empty if no question needs it.
@@ -166,9 +177,11 @@ class Routing:
         last = later[-1] if later else given
         return {"model": last.model, "window": last.window, **place}
 
-    def _last(self, label: int) -> Action | None:
-        asked = [a for a in self._history.done if a.label == label and a.asks and a.prompt is not None]
-        return asked[-1] if asked else None
+    def _last(self, label: int, *, adopted: bool = False) -> Action | None:
+        """The object's last question that gave a prompt, or, with `adopted`, put another model's answer in place."""
+        asked = [a for a in self._history.done if a.label == label and a.asks]
+        kept = [a for a in asked if a.prompt is not None or (adopted and a.do == "adopt")]
+        return kept[-1] if kept else None
 
 
 def _same_place(question: Action) -> dict[str, Any]:

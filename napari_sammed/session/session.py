@@ -21,18 +21,18 @@ from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.prompts import Prompt, Prompts
 from napari_sammed.session.actions import Action, Change
+from napari_sammed.session.comparing import Comparison, SessionComparing
 from napari_sammed.session.conversation import Step
-from napari_sammed.session.previewing import SessionPreviews
 from napari_sammed.session.roster import Overlap
 from napari_sammed.session.routing import AUTO
 from napari_sammed.session.slices import Part, ranges, slices_of
 from napari_sammed.session.suggesting import Suggester
 from napari_sammed.volume import Volume
 
-__all__ = ["AUTO", "Change", "Session", "Step"]
+__all__ = ["AUTO", "Change", "Comparison", "Session", "Step"]
 
 
-class Session(SessionPreviews):
+class Session(SessionComparing):
     """One image and its objects.
 
     Parameters
@@ -259,6 +259,8 @@ class Session(SessionPreviews):
         """
         self._conversation.cancel()
         self._classifying.cancel()
+        self.cancel_comparison()
+        self.cancel_preview()
 
     def resume(self, progress: Progress | None = None) -> list[Future[Prediction]]:
         """Ask again for standing prompts that have no answer yet (after a restart, a cancel or an error)."""

@@ -49,7 +49,11 @@ class Pointer:
         """Move to a voxel, and wait for the ghost."""
         self.hands.look_at(index)
         self.over(index)
-        self.hands.qtbot.waitUntil(lambda: bool(self.outlines.shown), timeout=10000)
+        self.hands.qtbot.waitUntil(self.calm, timeout=20000)
+
+    def calm(self) -> bool:
+        """Whether there is a ghost, of the place where the pointer is now."""
+        return bool(self.outlines.shown) and self.preview._running is None and not self.preview._timer.isActive()
 
     def leave(self) -> None:
         QApplication.sendEvent(self.hands.canvas, QEvent(QEvent.Type.Leave))
