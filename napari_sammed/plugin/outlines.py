@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from napari_sammed.plugin.label_view import like
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer, Vectors
+    from napari.layers import Vectors
+
+    from napari_sammed.plugin.image_view import ImageView
 
 _DASH = 5.0  # pixels of the canvas, and so fine that straight dashes follow the outline
 _MOST = 4000  # dashes; where more would be needed, they are longer
@@ -42,7 +45,7 @@ class Outlines:
     Parameters
     ----------
     viewer : napari viewer
-    image : Image
+    image : ImageView
         Never written to.
     name : str
         Of the layer, after the image's.
@@ -56,7 +59,7 @@ class Outlines:
         The layer is being added or removed, which makes other layers active for a moment.
     """
 
-    def __init__(self, viewer: ViewerModel, image: Image, name: str, width: float) -> None:
+    def __init__(self, viewer: ViewerModel, image: ImageView, name: str, width: float) -> None:
         self.viewer = viewer
         self.image = image
         self.layer: Vectors | None = None
@@ -101,13 +104,8 @@ class Outlines:
         """Take the layer away; it comes back with what is shown next."""
         layer, self.layer, self._shown = self.layer, None, ()
         if layer is not None and layer in self.viewer.layers:
-            active = self.viewer.layers.selection.active
-            self.making = True
-            try:
+            with self._making():
                 self.viewer.layers.remove(layer)
-                self._activate(active)
-            finally:
-                self.making = False
 
     def close(self) -> None:
         """Take the layer away for good."""
@@ -115,33 +113,41 @@ class Outlines:
         self.viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _make(self) -> None:
-        active = self.viewer.layers.selection.active
-        self.making = True
-        try:
+        with self._making():
             self.layer = self.viewer.add_vectors(
                 ndim=self.image.ndim,
                 name=f"{self.image.name} {self._name}",
                 vector_style="line",
                 **like(self.image),
             )
-            self._activate(active)
+
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        self.making = True
+        try:
+            with keeping_active(self.viewer):
+                yield
         finally:
             self.making = False
-
-    def _activate(self, layer: Layer | None) -> None:
-        """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
-        if layer is None or layer in self.viewer.layers:
-            self.viewer.layers.selection.active = layer
 
     def _pixel(self) -> float:
         """Of the canvas, in voxels of the displayed slice."""
         shown = list(displayed_axes(self.viewer.dims, self.image.ndim))
         sizes = np.linalg.norm(matrix_of(self.image)[:-1, shown], axis=0)
-        return float(self.image.scale_factor / max(sizes.mean(), 1e-12))
+        return float(self.image.layer.scale_factor / max(sizes.mean(), 1e-12))
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:
             self.layer, self._shown = None, ()
+
+
+@contextmanager
+def keeping_active(viewer: ViewerModel) -> Iterator[None]:
+    """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
+    active = viewer.layers.selection.active
+    yield
+    if active is None or active in viewer.layers:
+        viewer.layers.selection.active = active
 
 
 def around(mask: np.ndarray, box: Box, axis: int | None, index: int | None) -> list[np.ndarray]:

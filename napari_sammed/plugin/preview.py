@@ -73,9 +73,10 @@ class Preview:
 
     def on_change(self, change: Change) -> None:
         """The session has changed: what was previewed is past, unless it is a click whose answer is to come."""
-        self._timer.stop()
         if change.box is not None or self._label not in (None, self._desk.session.current):
             self.outlines.clear()
+        self._asked = None
+        self._go_on()
 
     def clear(self) -> None:
         """Show nothing until the pointer moves again."""
@@ -159,7 +160,8 @@ class Preview:
         if click is None or not _inside(click, session.image.grid):
             self.clear()
             return
-        if session.busy or click == self._asked:
+        state = session.objects.get(session.current)
+        if session.busy or click == self._asked or (state is not None and click in state.prompts.items):
             return
         self._asked, self._from, self._label = click, self._at, session.current
         axis = hidden_axis(self._desk.viewer.dims, self._desk.image.ndim)
@@ -192,7 +194,9 @@ class Preview:
                 self._timer.start(_AGAIN)
             return
         if error is not None:
-            if not isinstance(error, (Cancelled, CancelledError, InputError)):
+            if isinstance(error, (Cancelled, CancelledError)):
+                self._asked = None
+            elif not isinstance(error, InputError):
                 logger.warning("A preview failed", exc_info=error)
             self._go_on()
             return
@@ -203,7 +207,7 @@ class Preview:
 
     def _go_on(self) -> None:
         """Ask about where the pointer has gone meanwhile."""
-        if self._world is not None and not self._timer.isActive():
+        if self._following and self._world is not None and not self._timer.isActive():
             self._timer.start(_REST)
 
     def _note(self, answer: Prediction) -> None:
