@@ -53,7 +53,7 @@ class Preview:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self.outlines = Outlines(desk.viewer, desk.image, "preview", _WIDTH)
-        self._following = False
+        self._following = self._away = False
         self._running: Future[Prediction] | None = None
         self._mode = Mode.NAVIGATE
         self._label: int | None = None  # of the object that was asked about
@@ -70,6 +70,7 @@ class Preview:
         desk.on_mode(self._follow_soon)
         desk.viewer.dims.events.ndisplay.connect(self._follow_soon)
         desk.viewer.dims.events.current_step.connect(self._on_slice)
+        self._follow_soon()  # a frame that takes over from another one has its tool
 
     def on_change(self, change: Change) -> None:
         """The session has changed: what was previewed is past, unless it is a click whose answer is to come."""
@@ -77,6 +78,17 @@ class Preview:
             self.outlines.clear()
         self._asked = None
         self._go_on()
+
+    def leave(self) -> None:
+        """The viewer shows another frame."""
+        self._away = True
+        self.clear()
+        self._desk.gui.post(self._stop)
+
+    def come_back(self) -> None:
+        """The viewer shows the image again."""
+        self._away = False
+        self._follow_soon()
 
     def clear(self) -> None:
         """Show nothing until the pointer moves again."""
@@ -103,7 +115,7 @@ class Preview:
 
     def _follow(self, event: Any = None) -> None:
         """Follow the pointer while clicks are prompts; cost nothing else."""
-        if self._desk.closed:
+        if self._desk.closed or self._away:
             return
         before, self._mode = self._mode, self._desk.writer.mode
         viewer = self._desk.viewer

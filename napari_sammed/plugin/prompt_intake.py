@@ -78,9 +78,9 @@ class PromptIntake:
             self._expect(session.add(prompt, model=model, axis=axis, progress=self._progress))
 
     def preview(self, session: Session, prompt: Prompt) -> Future[Prediction]:
-        """What `take` would get for a prompt, without taking it."""
+        """What `give` would get for a prompt, without giving it."""
         self.use_settings(session)
-        return session.preview(prompt, axis=self._axis)
+        return session.preview(prompt, model=self.model_for(session, prompt), axis=self._axis)
 
     def use_settings(self, session: Session) -> None:
         """Have the session use the model and the mapping of grey values that the panel shows."""

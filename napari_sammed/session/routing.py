@@ -154,7 +154,13 @@ class Routing:
             part = asked[-1] if planar else next((a for a in reversed(asked) if a.do == "refine"), asked[-1])
             return {"region": part.region, "axis": axis, "zoom": True}
         prompt = list(self._history.standing(label).values())[-1]
-        return {"region": self.region(name, prompt, axis)}
+        region, before = self.region(name, prompt, axis), asked[-1].region
+        if self._whole or (region is None and planar):
+            return {"region": region}
+        limit = region or self._grid.box
+        if before is not None and before.intersect(limit) == before and (planar or not before.thin_axes):
+            return {"region": before}
+        return {"region": self.part(name, prompt, region, label)}
 
     def after_removal(self, label: int, target: int) -> dict[str, Any]:
         """Model, window and region to ask again when a prompt goes; empty if no question needs it.

@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QPoint
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_sammed.backend.slicing import slice_of
 from napari_sammed.models import registry
 from napari_sammed.plugin import ahead
 from napari_sammed.plugin import preview as previewing
@@ -204,7 +205,7 @@ def test_a_slow_model_is_said_once_and_can_be_insisted_on(pointer, scene, backen
 
 def test_a_slice_is_previewed_as_soon_as_it_is_encoded(open_plugin, scene, backend, monkeypatch):
     _, first, _ = scene
-    monkeypatch.setattr(ahead, "_REST", 1500)
+    monkeypatch.setattr(ahead, "_REST", 1_000_000)  # what is encoded, this test says
     hands = open_plugin(scene[0].array, show=True, scale=(3, 1, 1), model="planar")
     model = backend._models["planar"]
     monkeypatch.setattr(model, "card", replace(model.card, weights=registry.card("litemedsam").weights))
@@ -214,6 +215,39 @@ def test_a_slice_is_previewed_as_soon_as_it_is_encoded(open_plugin, scene, backe
     pointer.over(middle(first))
     hands.qtbot.wait(400)
     assert not model.embedded and not pointer.outlines.shown, "a hover encodes nothing"
-    hands.qtbot.waitUntil(lambda: bool(pointer.outlines.shown), timeout=10000)  # after the slice was encoded ahead
     z = middle(first)[0]
+    backend.prefetch(hands.session.image_id, "planar", [slice_of(hands.session.image.grid, 0, z)], hands.session.window)
+    hands.qtbot.waitUntil(lambda: bool(pointer.outlines.shown), timeout=10000)
     np.testing.assert_array_equal(pointer.fill(first.shape)[z], first[z])
+
+
+def test_each_frame_of_a_series_has_ghosts_of_its_own(open_plugin, scene):
+    volume, first, _ = scene
+    series = np.stack([volume.array, np.array(volume.array)[:, :, ::-1]])
+    hands = open_plugin(series, show=True)
+    hands.mode("positive")
+    pointer = Pointer(hands)
+    for frame, truth in enumerate((first, first[:, :, ::-1])):
+        hands.viewer.dims.set_point(0, frame)
+        hands.qtbot.waitUntil(lambda frame=frame: hands.segmentation.view.at == (frame,), timeout=10000)
+        hands.settle()
+        pointer.preview = hands.segmentation._preview
+        z, y, x = middle(truth)
+        hands.viewer.dims.set_point(1, z)
+        for _ in range(20):
+            place = pointer_place(hands, (y, x))
+            QTest.mouseMove(hands.canvas, place + QPoint(3, 3))
+            hands.qtbot.wait(20)
+            QTest.mouseMove(hands.canvas, place)
+            hands.qtbot.wait(300)
+            if pointer.calm():
+                break
+        np.testing.assert_array_equal(pointer.fill(truth.shape)[z], truth[z])
+    assert sum(type(layer).__name__ == "Vectors" for layer in hands.viewer.layers) == 1
+
+
+def pointer_place(hands, place) -> QPoint:
+    """Where on the canvas a pixel of the displayed slice is seen."""
+    middle = np.array([hands.canvas.height(), hands.canvas.width()]) / 2
+    row, column = (np.array(place) - np.array(hands.camera.center)[-2:]) * hands.camera.zoom + middle
+    return QPoint(round(column), round(row))
