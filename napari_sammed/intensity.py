@@ -28,6 +28,9 @@ _CT = {  # key: (label, level, width), Hounsfield units
     "bone": ("CT bone", 400.0, 1800.0),
     "brain": ("CT brain", 40.0, 80.0),
 }
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue, ITU-R BT.601."""
+
 _PERCENTILES = (0.5, 99.5)
 _VALUES = {"custom": 2, "displayed": 2, "percentiles": 2, "as-is": 0, **dict.fromkeys(_CT, 0)}
 _TABLE = 1 << 16  # 8- and 16-bit arrays larger than this go through a table of all values
@@ -188,6 +191,20 @@ class Window:
             return cls(item["kind"], tuple(item["values"]))
         except (KeyError, TypeError) as error:
             raise InputError(f"Not a window: {str(item)[:80]} ({error!r}).") from None
+
+
+def luma(array: np.ndarray) -> np.ndarray:
+    """Colours as grey: red, green and blue along the last axis, weighted as in ITU-R BT.601.
+
+    Parameters
+    ----------
+    array : ndarray, (..., 3)
+
+    Returns
+    -------
+    ndarray of float32, (...)
+    """
+    return np.asarray(array, np.float32) @ np.array(LUMA, np.float32)
 
 
 def positive_percentiles(array: np.ndarray, quantiles: tuple[float, ...]) -> tuple[float, ...]:

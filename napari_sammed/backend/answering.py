@@ -216,7 +216,10 @@ class Answerer:
         if previous is not None and previous.region != region:
             previous = None  # of another part of the image
         with clock("decode"), out_of_memory(question.model):
-            return reductions.answer(model, embedding, question.prompts, previous, question.cancel)
+            logits, sentences = reductions.answer(model, embedding, question.prompts, previous, question.cancel)
+        if question.volume.channels == 3 and not model.card.colour:
+            sentences = (f"{model.card.title} sees no colours: it was given the image in grey.", *sentences)
+        return logits, sentences
 
     def _encoded(self, question: Question, model: PromptableModel, region: Region) -> Embedding:
         """A part of the question's image as the model encodes it."""

@@ -98,6 +98,8 @@ class ModelCard:
         Address of the official code.
     intended_use : str
         What it was trained on and for, in one or two sentences.
+    colour : bool
+        Whether it sees colours; else they are turned to grey for it, by their luma.
     """
 
     name: str
@@ -113,6 +115,7 @@ class ModelCard:
     base: str = ""
     home: str = ""
     intended_use: str = ""
+    colour: bool = True
 
 
 @dataclass(frozen=True)

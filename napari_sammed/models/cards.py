@@ -173,6 +173,7 @@ CARDS: tuple[ModelCard, ...] = (
             "Organs and lesions in CT, MR and ultrasound volumes, from clicks and masks to correct: trained on 22,000 "
             "volumes and 143,000 masks of 245 categories."
         ),
+        colour=False,
     ),
     ModelCard(
         name="segvol",
@@ -209,6 +210,7 @@ CARDS: tuple[ModelCard, ...] = (
             "Organs and lesions in CT volumes, from clicks, a box, or both: trained on 5,772 labelled volumes with "
             "more than 200 categories, after 96,000 without labels."
         ),
+        colour=False,
     ),
     ModelCard(
         name="samed",
@@ -279,5 +281,6 @@ CARDS: tuple[ModelCard, ...] = (
         ),
         implementation="napari_sammed.models.random_walker:RandomWalker",
         intended_use="Anything that its edges set off from what is around it, in any image.",
+        colour=False,
     ),
 )

@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.intensity import luma
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.lattice import edge_weights, neighbours, shapes, walk
@@ -119,9 +120,8 @@ class RandomWalker:
         from skimage.restoration import denoise_tv_chambolle
         from skimage.transform import resize
 
-        raw = image.part(region.box, region.grid.shape).astype(np.float32)
-        if image.channels == 3:
-            raw = raw @ np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
+        raw = image.part(region.box, region.grid.shape)
+        raw = luma(raw) if image.channels == 3 else raw.astype(np.float32)
         if not np.isfinite(raw).all():
             raise InputError("The image has voxels that are NaN or infinite near the prompts: replace them first.")
         raw = resize(raw, region.grid.shape, order=1, mode="edge", anti_aliasing=True, preserve_range=True)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.intensity import LUMA
 from napari_sammed.models import cube_choice, registry
 from napari_sammed.models.adjoining import blended, enclosing, innermost_sample
 from napari_sammed.models.base import Embedding, Logits
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from napari_sammed.volume import Volume
 
 _SURE = 1e-3  # a mask prompt says 0.1 % or 99.9 %: as a logit -6.9 or 6.9, the range of the networks' own answers
-_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 class SAMMed3D:
@@ -239,7 +239,7 @@ def network_input(image: Volume, region: Region) -> np.ndarray:
     array, grid = image.around(seen.grow(1), region.grid.shape) if seen else (image.array, image.grid)
     if image.channels == 3:
         channels = (resample(array[..., i], grid, region.grid) for i in range(3))
-        samples = sum(weight * channel for weight, channel in zip(_LUMA, channels, strict=True))
+        samples = sum(weight * channel for weight, channel in zip(LUMA, channels, strict=True))
     else:
         samples = resample(array, grid, region.grid)
     if image.dtype.kind in "iu":

@@ -118,7 +118,7 @@ class SegVol:
         Raises
         ------
         InputError
-            For colour images, voxels that are NaN or infinite, and images that have the same value everywhere.
+            For voxels that are NaN or infinite, and images that have the same value everywhere.
         """
         limits, foreground = measured(image)
         if isinstance(region, WindowRegion):

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid, Region
+from napari_sammed.intensity import luma
 from napari_sammed.models import zooming
 from napari_sammed.volume import Volume
 
@@ -53,14 +54,14 @@ def measured(image: Volume) -> tuple[tuple[float, float], Box]:
     Raises
     ------
     InputError
-        For colour images, voxels that are NaN or infinite, and images that have the same value everywhere.
+        For voxels that are NaN or infinite, and images that have the same value everywhere.
     """
     if image not in _MEASURED:
-        if image.channels != 1:
-            raise InputError("SegVol was trained on CT: it takes grey volumes, not colour ones.")
-        limits = zooming.grey_limits(image.sample)
+        limits = zooming.grey_limits(_grey(image.sample, image))
         # Of an image that is read by region nobody knows the foreground, so all of it is looked at.
-        _MEASURED[image] = limits, zooming.foreground(image.array, limits) if image.in_memory else image.grid.box
+        whole = image.grid.box
+        seen = zooming.foreground(_grey(image.array, image), limits) if image.in_memory else whole
+        _MEASURED[image] = limits, seen
     return _MEASURED[image]
 
 
@@ -73,7 +74,13 @@ def network_input(image: Volume, region: WindowRegion, limits: tuple[float, floa
         (a, size - b) for a, b, size in zip(region.inside.low, region.inside.high, region.seen.shape, strict=True)
     ]
     shape = region.grid.shape if region.seen == region.box else region.box.shape
-    return np.pad(zooming.scaled(zooming.shrunk(image.part(region.box, shape), shape), limits), padding)
+    part = _grey(image.part(region.box, shape), image)
+    return np.pad(zooming.scaled(zooming.shrunk(part, shape), limits), padding)
+
+
+def _grey(array: np.ndarray, image: Volume) -> np.ndarray:
+    """Voxels of an image, colours as their luma."""
+    return luma(array) if image.channels == 3 else array
 
 
 def widened(box: Box, window: Sequence[int]) -> Box:

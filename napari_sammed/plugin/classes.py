@@ -80,10 +80,10 @@ class ClassView:
         active = self.viewer.layers.selection.active
         if self.layer is not None and self.layer in self.viewer.layers:
             self.layer.data = labels
-            self.layer.name = f"{self.image.name} {title}"
+            self.layer.name = f"{self.image.title} {title}"
         else:
             self.layer = self.viewer.add_labels(
-                labels, name=f"{self.image.name} {title}", opacity=0.4, **like(self.image)
+                labels, name=f"{self.image.title} {title}", opacity=0.4, **like(self.image)
             )
             layers = self.viewer.layers
             layers.move(layers.index(self.layer), layers.index(self.image.layer) + 1)
@@ -111,8 +111,10 @@ class ClassView:
         self._section.set_classes(rows)
 
     def close(self) -> None:
-        """Leave the layer to the user."""
+        """Leave the layer to the user; hidden if it is of one frame, as it would lie over the others too."""
         self._section.set_classes(())
+        if self.image.at and self.layer is not None:
+            self.layer.visible = False
 
     def _on_found(self, found: ClassMap, session: Session) -> None:
         self.show(found, session)

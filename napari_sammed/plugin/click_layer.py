@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sammed.plugin.coordinates import displayed_axes, seen_index, to_world
+from napari_sammed.plugin.coordinates import between, hidden_axis, pointed_at
 from napari_sammed.plugin.label_view import marks_like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
@@ -69,13 +69,16 @@ class ClickLayer(PromptLayer):
         """The click that a press at a position of the viewer's world would give; None while there is no layer."""
         if self.layer is None:
             return None
-        return self._click(np.asarray(self.layer.world_to_data(world)), self._positive)
+        place = pointed_at(self.image, self.layer, self.layer.world_to_data(world), self.viewer.dims)
+        return self._click(place[0], self._positive)
 
     def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Point:
         return self._click(rows.coordinates[row], rows.positive[row])
 
     def _click(self, place: np.ndarray, positive: bool) -> Point:
         """In index coordinates of the image, from data coordinates of the layer."""
-        shown = displayed_axes(self.viewer.dims, self.image.ndim)
-        index = seen_index(self.image, to_world(self.layer, place), shown)[0]
+        index = between(self.layer, self.image, place)[0]
+        axis = hidden_axis(self.viewer.dims, self.image.ndim)
+        if axis is not None:
+            index[axis] = np.rint(index[axis])
         return Point(tuple(map(float, index)), positive)

@@ -8,7 +8,7 @@ from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import hidden_axis
+from napari_sammed.plugin.coordinates import hidden_axis, obstacle
 from napari_sammed.plugin.frame import Frame
 from napari_sammed.plugin.in_view import part_in_view, part_seen
 from napari_sammed.plugin.views.closer import AROUND, VIEW
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from napari_sammed.plugin.desk import Desk
 
 _DRAW = "Draw a rectangle around the part to look at closer; Escape leaves this."
-_NOT_IN_3D = (
-    "A part is chosen on a slice: switch back to the 2D display (the cube button below the layer list), or choose to "
-    "look around the object."
+_NO_SLICE = (
+    "A part is chosen on a slice: switch back to the 2D display (the cube button below the layer list) and the usual "
+    "order of the axes, or choose to look around the object."
 )
 
 
@@ -61,8 +61,8 @@ class CloserLook:
         if session.current is None:
             raise InputError("There is no object yet to look closer at: mark one with a click or a box first.")
         which = self._desk.panel.closer.part.key
-        if which != AROUND and self._desk.viewer.dims.ndisplay == 3:
-            raise InputError(_NOT_IN_3D)
+        if which != AROUND and obstacle(self._desk.viewer.dims, self._desk.image.ndim):
+            raise InputError(_NO_SLICE)
         self._desk.intake.use_settings(session)
         session.around()  # refuses before anything is drawn
         if which == AROUND:

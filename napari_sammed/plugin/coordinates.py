@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 GRID_KEY = "napari_sammed_grid"
 """Where a layer's metadata may hold the `Grid` that its reader found in the file."""
 
+NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
+NO_SLICE = (
+    "The canvas runs through the frames, not along the image: bring back the usual order of the axes (the buttons that "
+    "roll and transpose, below the layer list) to give prompts."
+)
+
 _STRAIGHT = 1e-3  # relative; an axis turned by less than about 2.5 degrees counts as straight
 _EDGE = 1e-6  # voxels; tells an edge that lies between two voxels from one just beyond it
 
@@ -81,6 +87,13 @@ def displayed_axes(dims: Dims, ndim: int) -> tuple[int, ...]:
     """Which axes of a layer the viewer shows; layers with fewer axes than the viewer have its last ones."""
     offset = dims.ndim - ndim
     return tuple(axis - offset for axis in dims.displayed if axis >= offset)
+
+
+def obstacle(dims: Dims, ndim: int) -> str:
+    """Why no prompts can be given on what the viewer shows of an image with `ndim` axes; empty if they can."""
+    if dims.ndisplay == 3:
+        return NOT_IN_3D
+    return "" if len(displayed_axes(dims, ndim)) == 2 else NO_SLICE
 
 
 def hidden_axis(dims: Dims, ndim: int) -> int | None:
@@ -145,6 +158,22 @@ def between(source: ImageView | Layer, target: ImageView | Layer, coordinates: n
         return coordinates
     matrix = np.linalg.solve(other, one)
     return coordinates @ matrix[:-1, :-1].T + matrix[:-1, -1]
+
+
+def pointed_at(image: ImageView | Layer, layer: Layer, coordinates: np.ndarray, dims: Dims) -> np.ndarray:
+    """Data coordinates of what the user pointed at in a layer, on the displayed slice of an image; see `seen_index`.
+
+    Parameters
+    ----------
+    image : ImageView or Layer
+    layer : Layer
+        Of prompts.
+    coordinates : ndarray
+        Data coordinates (N, ndim) that napari gave to places of the canvas.
+    dims : Dims
+    """
+    shown = displayed_axes(dims, image.ndim)
+    return between(image, layer, seen_index(image, to_world(layer, coordinates), shown))
 
 
 def box_of(vertices: np.ndarray, axis: int | None, span: tuple[int, int] | None = None) -> Box:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sammed.backend.base import Backend
 from napari_sammed.intensity import Window
-from napari_sammed.plugin.coordinates import current_slice
+from napari_sammed.plugin.coordinates import current_slice, obstacle
 from napari_sammed.plugin.image_choice import ImageChoice
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import Mode
@@ -15,14 +15,13 @@ from napari_sammed.plugin.memory import Memory
 from napari_sammed.plugin.model_offers import ModelOffers
 from napari_sammed.plugin.preference_page import PreferencePage
 from napari_sammed.plugin.preferences import Preferences
-from napari_sammed.plugin.segmentation import NOT_IN_3D, Segmentation
+from napari_sammed.plugin.segmentation import Segmentation
 from napari_sammed.plugin.shortcut_list import ShortcutList
 from napari_sammed.plugin.views.panel import Panel
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_IMAGE_KEPT = "Choose the image again to take this over; until then masks are saved on the grid that it had before."
 _SECTIONS = "sections"
 
 
@@ -96,6 +95,7 @@ class Coordinator(ImageChoice):
     def _connect_panel(self, actions: dict[str, Callable[[], None]]) -> None:
         panel = self.panel
         panel.image_section.image.chosen.connect(self._on_image_chosen)
+        panel.frames.copy_wanted.connect(self.copy_to_next)
         panel.modes.chosen.connect(self._set_mode)
         panel.slices.here.connect(self._take_slice)
         panel.objects.added.connect(actions["new"])
@@ -152,27 +152,28 @@ class Coordinator(ImageChoice):
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         layers.inserted.connect(self._on_layers)
         layers.removed.connect(self._on_layers)
-        dims.ndisplay.connect(self._on_ndisplay)
-        dims.order.connect(self._on_order)
+        dims.ndisplay.connect(self._on_display)
+        dims.order.connect(self._on_display)
         self._keyboard.bind(self.viewer, layer=False)
 
     def _disconnect_viewer(self) -> None:
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         layers.inserted.disconnect(self._on_layers)
         layers.removed.disconnect(self._on_layers)
-        dims.ndisplay.disconnect(self._on_ndisplay)
-        dims.order.disconnect(self._on_order)
+        dims.ndisplay.disconnect(self._on_display)
+        dims.order.disconnect(self._on_display)
         self._keyboard.release(self.viewer)
 
-    def _on_ndisplay(self, event: Any = None) -> None:
-        if self.current is not None and self.viewer.dims.ndisplay == 3:
-            self.current.writer.set_mode(Mode.NAVIGATE)
-            self.panel.status.say(NOT_IN_3D)
-
-    def _on_order(self, event: Any = None) -> None:
+    def _on_display(self, event: Any = None) -> None:
+        """The viewer shows other axes than before."""
         self._show_slices()
-        if self.current is not None:
-            self._gui.post(self.current.collect_prompts)
+        if self.current is None:
+            return
+        why_not = obstacle(self.viewer.dims, self.current.view.ndim)
+        if why_not:
+            self.current.writer.set_mode(Mode.NAVIGATE)
+            self.panel.status.say(why_not)
+        self._gui.post(self.current.collect_prompts)
 
 
 def _local_backend(preferences: Preferences) -> Any:

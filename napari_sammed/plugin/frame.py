@@ -9,7 +9,15 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import between, box_of, current_slice, hidden_axis, rectangle_of, to_world
+from napari_sammed.plugin.coordinates import (
+    between,
+    box_of,
+    current_slice,
+    hidden_axis,
+    pointed_at,
+    rectangle_of,
+    to_world,
+)
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.label_view import like
 
@@ -179,6 +187,7 @@ class Frame:
             self.layer.data = []
             self._on_drawing(True)
             return
+        vertices = pointed_at(self.image, self.layer, vertices, self.viewer.dims)
         box = box_of(between(self.layer, self.image, vertices), hidden_axis(self.viewer.dims, self.image.ndim))
         self._stop_drawing()
         self._on_drawn(box)

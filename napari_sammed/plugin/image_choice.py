@@ -135,6 +135,14 @@ class ImageChoice:
             self.panel.status.warn("")
             self._segment(self.current.view, self.current.hand_over(keep_session=False), opener)
 
+    def copy_to_next(self) -> None:
+        """Go to the next frame and take the objects of this one along."""
+        if self.current is None or self.current.session is None:
+            return
+        objects, origin = list(self.current.session.objects.values()), self.current.view.frame
+        if self._frames.go(1):
+            self.current.carry_over(objects, origin)
+
     def _with(self, do: Callable[..., None], *arguments: Any) -> None:
         """Do something to the image that is being segmented."""
         if self.current is not None:

@@ -7,11 +7,11 @@ rows that were shown and those that are there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_sammed.plugin.coordinates import between
+from napari_sammed.plugin.coordinates import between, pointed_at
 from napari_sammed.plugin.label_view import follow, like
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_looks import same_but_numbers, write_numbers
@@ -104,7 +104,8 @@ class PromptLayer(ABC):
         found = difference(self._shown, seen)
         altered: dict[int, Prompt | None] = {seen.numbers[row]: self._prompt(seen, row, span) for row in found.changed}
         altered.update(dict.fromkeys(found.removed))
-        return [self._prompt(seen, row, span) for row in found.added], altered
+        drawn = self._drawn(seen, found.added)
+        return [self._prompt(drawn, row, span) for row in found.added], altered
 
     def follow_image(self) -> None:
         """Go where the image has been moved."""
@@ -160,6 +161,13 @@ class PromptLayer(ABC):
             yield
         finally:
             self._writing = False
+
+    def _drawn(self, rows: Rows, added: Sequence[int]) -> Rows:
+        """Rows of which some were drawn by hand, so that napari put them where the pointer was, not what it showed."""
+        places = list(rows.coordinates)
+        for row in added:
+            places[row] = pointed_at(self.image, self.layer, places[row], self.viewer.dims).reshape(places[row].shape)
+        return Rows(rows.numbers, tuple(places), rows.positive)
 
     def _placed(self, rows: Rows) -> Rows:
         """Rows in index coordinates of the image as data coordinates of the layer."""

@@ -9,14 +9,15 @@ from typing import Any
 
 from napari_sammed import messages
 from napari_sammed.plugin.arranging import arrange
+from napari_sammed.plugin.carrying import carry_over
+from napari_sammed.plugin.coordinates import obstacle
 from napari_sammed.plugin.layers import Mode
-from napari_sammed.plugin.showing import NOT_IN_3D, Showing
+from napari_sammed.plugin.showing import Showing
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.prompts import Prompt
 from napari_sammed.session import Session
+from napari_sammed.session.actions import ObjectState
 from napari_sammed.session.slices import Part
-
-__all__ = ["NOT_IN_3D", "Segmentation"]
 
 
 class Segmentation(Showing):
@@ -24,8 +25,9 @@ class Segmentation(Showing):
 
     def set_mode(self, mode: Mode) -> None:
         """Choose the tool."""
-        if mode is not Mode.NAVIGATE and self.viewer.dims.ndisplay == 3:
-            self._desk.say(NOT_IN_3D)
+        why_not = obstacle(self.viewer.dims, self.view.ndim)
+        if mode is not Mode.NAVIGATE and why_not:
+            self._desk.say(why_not)
             mode = Mode.NAVIGATE
         made = self.writer.labels is None
         self.writer.set_mode(mode)
@@ -51,6 +53,11 @@ class Segmentation(Showing):
                 self._desk.expect(session.add(prompt, model=model, progress=self._desk.answers.progress))
 
         self._desk.when_open(first)
+
+    def carry_over(self, objects: Sequence[ObjectState], origin: str) -> None:
+        """Take over the objects of another frame."""
+        self._desk.when_open(lambda session: self._desk.say(carry_over(session, objects, origin)))
+        self._later.start()
 
     def choose_object(self, label: int) -> None:
         self._desk.when_open(lambda session: session.select(label))

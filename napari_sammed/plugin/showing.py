@@ -18,6 +18,7 @@ from napari_sammed.plugin.ahead import EncodeAhead
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
 from napari_sammed.plugin.cockpit import Cockpit
+from napari_sammed.plugin.coordinates import obstacle
 from napari_sammed.plugin.desk import Desk
 from napari_sammed.plugin.edits import painted
 from napari_sammed.plugin.gui_thread import Background, GuiThread
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from napari_sammed.plugin.image_view import ImageView
 
 _PAINTING = 25  # ms in which the canvas begins to paint what has changed, and then holds up everything else
-NOT_IN_3D = "Prompts are given on slices: switch back to the 2D display (the cube button below the layer list) first."
 
 
 class Showing:
@@ -295,10 +295,11 @@ class Showing:
             self.writer.show_prompts(Prompts())
         if self.session is None:
             return
-        if self.viewer.dims.ndisplay == 2:
+        why_not = obstacle(self.viewer.dims, self.view.ndim)
+        if not why_not:
             self._desk.attempt(self._desk.intake.take)
         elif any(self.writer.changes()):
-            self._desk.say(NOT_IN_3D)
+            self._desk.say(why_not)
         self.writer.show_prompts(self._prompts())
 
     def _show_all(self) -> None:

@@ -159,7 +159,15 @@ class SessionObjects:
             self._conversation.keep(action, Prediction.tight(mask, box, score=math.nan, model=BY_HAND))
         self._notify(label, box)
 
-    def take(self, mask: MaskPrompt, name: str = "", *, source: str = BY_HAND, weights_hash: str = "") -> int:
+    def take(
+        self,
+        mask: MaskPrompt,
+        name: str = "",
+        *,
+        source: str = BY_HAND,
+        weights_hash: str = "",
+        label: int | None = None,
+    ) -> int:
         """Make a mask from elsewhere a new, current object; returns its label.
 
         Clicks on it go to the model together with the mask: SAM and SAM-Med2D refine it, networks of boxes go on from
@@ -172,10 +180,12 @@ class SessionObjects:
         name : str
         source, weights_hash : str
             What made it, for the record.
+        label : int, optional
+            For it, unless an object of this session ever had it; a free one without.
         """
         Prompts((mask,)).check_inside(self.image.grid)
         with self._lock:
-            label = self._free_label()
+            label = self._free_label(label)
             action = self._record(do="take", label=label, name=name or f"Object {label}")
             self.current = label
             whole = self.image.grid.box
@@ -270,9 +280,10 @@ class SessionObjects:
         self.current = label
         return label
 
-    def _free_label(self) -> int:
-        """One that no object ever had, undone ones included."""
-        return max((a.label for a in (*self.history.done, *self.history.undone)), default=0) + 1
+    def _free_label(self, wanted: int | None = None) -> int:
+        """One that no object ever had, undone ones included; the one that is wanted, if it is free."""
+        used = {action.label for action in (*self.history.done, *self.history.undone)}
+        return wanted if wanted is not None and wanted > 0 and wanted not in used else max(used, default=0) + 1
 
     def _record(self, **what: Any) -> Action:
         return self._conversation.record(**what)

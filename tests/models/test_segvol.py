@@ -380,10 +380,12 @@ def test_nothing_to_see_is_refused(small, array, said):
         small.embed(image, small.plan(image.grid, Prompts(), None), ANY)
 
 
-def test_colours_are_refused(small):
-    image = Volume.from_array(np.zeros((4, 40, 40, 3), np.uint8), rgb=True)
-    with pytest.raises(InputError, match="grey volumes"):
-        small.embed(image, small.plan(image.grid, Prompts(), None), ANY)
+def test_colours_are_seen_as_grey(small):
+    grey = bright((9, 33, 49)).array.astype(np.float32)
+    colours = Volume.from_array(np.stack([grey * 2, grey, grey * 0.5], -1), rgb=True)
+    same = Volume.from_array(grey * np.float32(2 * 0.299 + 0.587 + 0.5 * 0.114))
+    features = [small.embed(image, small.plan(image.grid, Prompts(), None), ANY).features for image in (colours, same)]
+    np.testing.assert_allclose(*(f.float().numpy() for f in features), rtol=1e-3, atol=1e-4)
 
 
 def test_a_volume_is_measured_once(small, monkeypatch):
