@@ -16,9 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_sammed.errors import InputError
-from napari_sammed.formats.common import drop_opacity
+from napari_sammed.formats import ome_zarr
+from napari_sammed.formats.common import choose_frame, drop_opacity
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.volume import Volume
+
+READ_WHOLE = 1 << 30
+"""Bytes of an image on disk that is read into memory as a whole; larger ones are read by region."""
 
 READ_AT_ONCE = 1 << 30
 """Bytes of a part beyond which it is not read."""
@@ -245,3 +249,13 @@ def _factor(whole: int, coarse: int) -> float:
     """How many voxels one coarser voxel stands for: whole where the coarser axis was rounded up or down."""
     factor = max(round(whole / coarse), 1)
     return float(factor) if coarse in (whole // factor, -(-whole // factor)) else whole / coarse
+
+
+def read_pyramid(path: Path, frame: int | None = None) -> Volume:
+    """An OME-Zarr image; see `napari_sammed.volume.read_volume`."""
+    pyramid = ome_zarr.read(path)
+    levels = pyramid.frame(choose_frame(frame, pyramid.frames, path))
+    name = path.name.removesuffix(ome_zarr.SUFFIX).removesuffix(".ome")
+    if levels[0].size * levels[0].dtype.itemsize > READ_WHOLE:
+        return LazyVolume(levels, pyramid.grid, name)
+    return Volume(np.asarray(levels[0]), pyramid.grid, name)

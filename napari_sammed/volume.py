@@ -18,6 +18,7 @@ import numpy as np
 
 from napari_sammed import formats, segments
 from napari_sammed.errors import InputError
+from napari_sammed.formats import ome_zarr
 from napari_sammed.formats.common import ImageWarning, drop_opacity
 from napari_sammed.geometry import Box, Grid
 
@@ -188,7 +189,7 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
     ----------
     path : path
         NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG, TIFF, BMP; a folder with DICOM files, or one of its files, which
-        stands for the whole series.
+        stands for the whole series; a folder with an OME-Zarr image, of which large ones are read by region.
     frame : int, optional
         Which frame (0-based) of a file that has time points or channels.
     series : str, optional
@@ -210,6 +211,10 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
         If two statements in a file contradict each other, or missing slices were filled in.
     """
     path = Path(path)
+    if ome_zarr.is_zarr(path):
+        from napari_sammed.lazy import read_pyramid
+
+        return read_pyramid(path, frame)
     image = formats.read(path, frame=frame, series=series)
     name = path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
     return Volume(image.array, image.grid, name=name, modality=image.modality, files=image.files)
@@ -234,7 +239,7 @@ def write_mask(
     grid : Grid
         Of the image.
     path : path
-        The name decides the format: .nii, .nii.gz, .nrrd, .mha, .tif; .png for flat images; .dcm for a DICOM
+        The name decides the format: .nii, .nii.gz, .nrrd, .mha, .zarr, .tif; .png for flat images; .dcm for a DICOM
         Segmentation. Pictures (.tif, .png) keep no spacing.
     names : mapping of int to str, optional
         Names of labels. NRRD and MetaImage files take them in, under the keys of 3D Slicer's segmentations
@@ -258,6 +263,14 @@ def write_mask(
     if low < 0 or high > 65535:
         raise InputError(f"Labels lie between 0 and 65535, not between {low} and {high}.")
     path = Path(path)
+    if path.name.lower().endswith(ome_zarr.SUFFIX):
+        from napari_sammed.formats import ome_zarr_labels
+
+        def every(part: Box, steps: Sequence[int]) -> np.ndarray:
+            return mask[part.slices][tuple(slice(None, None, step) for step in steps)].astype(np.uint16)
+
+        ome_zarr_labels.write(every, Box.of_mask(mask > 0), grid, path, names)
+        return
     if segments.is_segmentation_name(path):
         if image is None:
             raise InputError(f"{path.name}: a DICOM segmentation needs the image, read from DICOM, that it is of.")

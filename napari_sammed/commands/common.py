@@ -24,9 +24,10 @@ from napari_sammed.volume import Volume
 
 def check_output(path: Path) -> None:
     """Refuse what cannot be written before, not after, minutes of computing."""
+    from napari_sammed.formats import ome_zarr
     from napari_sammed.formats.itk import WRITABLE
 
-    endings = (*WRITABLE, SUFFIX)
+    endings = (*WRITABLE, ome_zarr.SUFFIX, SUFFIX)
     if not path.name.lower().endswith(endings):
         raise InputError(f"{path.name} has no format to write: choose one of {', '.join(endings)}.")
     check_folder(path.parent)
@@ -71,7 +72,7 @@ def amount(voxels: int, grid: Grid) -> dict[str, Any]:
 
 
 def extent(mask: np.ndarray, grid: Grid) -> dict[str, Any]:
-    """Longest diameter in a slice and its perpendicular, mm; None of an empty mask (boolean, of the grid's shape)."""
+    """Longest diameter in a slice and its perpendicular, mm; None of an empty mask (boolean, of a part of the grid)."""
     if not mask.any():
         return {"diameter_mm": None, "perpendicular_mm": None}
     found = diameters(MaskPrompt(mask, (0,) * grid.ndim), grid)

@@ -8,7 +8,7 @@ from napari_sammed.commands.common import amount, check_output, check_source, lo
 from napari_sammed.commands.terminal import bar, say, say_json
 from napari_sammed.errors import InputError
 from napari_sammed.models import registry
-from napari_sammed.session.history import History
+from napari_sammed.session.history import History, ObjectState
 from napari_sammed.session.journal import read_journal
 from napari_sammed.session.records import overlap_of, refill, replay
 from napari_sammed.session.saving import prepared
@@ -41,10 +41,9 @@ def replay_session(
     refill(stored, entries)
     masks = {label: state.mask for label, state in history.objects.items()}
     identical = masks == {label: state.mask for label, state in stored.objects.items()}
-    labels = history.labels(volume.grid.box)
     prepared(history, volume, output)()
     objects = [
-        {"label": state.label, "name": state.name, **amount(int((labels == state.label).sum()), volume.grid)}
+        {"label": state.label, "name": state.name, **amount(_voxels(history, state), volume.grid)}
         for state in history.objects.values()
     ]
     if as_json:
@@ -54,3 +53,8 @@ def replay_session(
         say(f"{entry['label']} {entry['name']}: {entry['voxels']:,} voxels")
     agree = "identical to the stored answers" if identical else "NOT identical to the stored answers"
     say(f"{output}: {len(objects)} objects, {agree}")
+
+
+def _voxels(history: History, state: ObjectState) -> int:
+    """Voxels that an object has where others overlap it."""
+    return 0 if state.mask is None else int((history.labels(state.mask.extent) == state.label).sum())

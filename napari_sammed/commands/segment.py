@@ -93,9 +93,9 @@ def segment(request: Request) -> None:
         with ended(session):
             session.model = model
             tally = _answer(request, session, prompts, axis, closer, progress)
-            labels, objects = session.labels(), session.objects
+            states = [(session.objects[state.label], state) for state in tally.chosen]
+            found = [_describe(state, chosen, _shown(session, state), image.grid) for state, chosen in states]
             session.save(request.output)
-    found = [_describe(objects[state.label], state, labels, image.grid) for state in tally.chosen]
     _report(request, image.grid, found, tally, time.perf_counter() - start)
 
 
@@ -182,9 +182,15 @@ def _mask_prompt(path: Path, image: Volume) -> MaskPrompt:
     return MaskPrompt(array, (0,) * image.grid.ndim)
 
 
-def _describe(state: ObjectState, chosen: ObjectState, labels: np.ndarray, grid: Grid) -> dict[str, Any]:
+def _shown(session: Session, state: ObjectState) -> np.ndarray:
+    """The voxels that an object has where others overlap it: a mask of the part of the image around it."""
+    if state.mask is None:
+        return np.zeros((1,) * session.image.grid.ndim, bool)
+    return session.labels(state.mask.extent) == state.label
+
+
+def _describe(state: ObjectState, chosen: ObjectState, mask: np.ndarray, grid: Grid) -> dict[str, Any]:
     """One object for the report: how large it is, and how sure the model was of it and of its other readings."""
-    mask = labels == state.label
     return {
         "label": state.label,
         "name": state.name,

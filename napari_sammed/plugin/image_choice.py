@@ -14,7 +14,7 @@ from napari_sammed.plugin.coordinates import current_slice, hidden_axis
 from napari_sammed.plugin.frames import Frames
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.image_view import ImageView
-from napari_sammed.plugin.images import check, spatial_shape
+from napari_sammed.plugin.images import by_region, check, spatial_shape
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter
 from napari_sammed.plugin.opening import Opener, open_session
@@ -154,7 +154,8 @@ class ImageChoice:
     def _suggest_file(self, layer: Image) -> None:
         folder = Path(layer.source.path).parent if layer.source.path else Path.home()
         name = layer.name.split(".")[0].replace("/", "_") or "image"
-        self.panel.suggested_file = folder / f"{name}_objects.nii.gz"
+        ending = "ome.zarr" if by_region(layer) else "nii.gz"
+        self.panel.suggested_file = folder / f"{name}_objects.{ending}"
         self.panel.objects.suggested_file = folder / f"{name}_objects.csv"
         self.panel.session_button.suggested_file = folder / f"{name}{SUFFIX}"
 

@@ -10,7 +10,7 @@ import numpy as np
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import drop_opacity
 from napari_sammed.geometry import Grid
-from napari_sammed.lazy import LazyVolume
+from napari_sammed.lazy import READ_WHOLE, LazyVolume
 from napari_sammed.plugin.coordinates import GRID_KEY, grid_of
 from napari_sammed.volume import Volume
 
@@ -33,9 +33,6 @@ READ_KEY = "read_with"
 
 MEMORY_LIMIT = 4 << 30
 """Bytes of frames and series of one file that are opened together."""
-
-READ_WHOLE = 1 << 30
-"""Bytes of an image on disk or in pieces that is read into memory as a whole; larger ones are read by region."""
 
 
 def check(layer: ImageView | Image) -> None:

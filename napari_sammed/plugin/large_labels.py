@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.coordinates import displayed_axes
 from napari_sammed.plugin.images import origin_of, spatial_shape
@@ -76,7 +76,7 @@ class LargeLabelView(LabelView):
         self.viewer.dims.events.ndisplay.disconnect(self._turn)
         super().close()
 
-    def _levels(self) -> list[Level]:
+    def _levels(self) -> list[LazyArray]:
         """Coarser along the displayed axes only: no label may seem to lie on another slice than it does."""
         shape = spatial_shape(self.image)
         shown = displayed_axes(self.viewer.dims, len(shape)) or tuple(range(len(shape)))
@@ -85,7 +85,7 @@ class LargeLabelView(LabelView):
         while len(steps) < 2 or any(shape[axis] / steps[-1][axis] > most for axis in shown):
             large = [axis for axis in shown if shape[axis] / steps[-1][axis] > most] or shown
             steps.append(tuple(2 * step if axis in large else step for axis, step in enumerate(steps[-1])))
-        return [Level(shape, step, self._read) for step in steps]
+        return [LazyArray(Level(shape, step, self._read)) for step in steps]
 
     def _read(self, box: Box, steps: Sequence[int]) -> np.ndarray:
         return (self._part or _nothing)(box, steps)
@@ -97,7 +97,7 @@ class LargeLabelView(LabelView):
 
 
 class Level:
-    """The labels of an image at one resolution, or a part of them; NumPy makes an array of it when it needs one.
+    """The labels of an image at one resolution, computed where they are asked for; wants a `LazyArray` around it.
 
     Parameters
     ----------
@@ -106,60 +106,33 @@ class Level:
     steps : tuple of int
         Voxels of the image to one of the level, along each axis; the middle one of them is shown.
     read : Reader
-    places : tuple of range or int, optional
-        Which voxels of the level, along each axis; default all.
 
     Attributes
     ----------
-    shape, ndim, size, dtype
+    shape, dtype
         As those of arrays.
     """
 
     dtype = np.dtype(np.uint16)
 
-    def __init__(
-        self, shape: Sequence[int], steps: Sequence[int], read: Reader, places: Sequence[range | int] | None = None
-    ) -> None:
+    def __init__(self, shape: Sequence[int], steps: Sequence[int], read: Reader) -> None:
         self._whole = tuple(shape)
         self._steps = tuple(steps)
         self._read = read
-        if places is None:
-            counts = [(size - step // 2 + step - 1) // step for size, step in zip(shape, steps, strict=True)]
-            places = [range(max(count, 1)) for count in counts]  # the middles of all lie inside of the image
-        self._places = tuple(places)
-        self.shape = tuple(len(place) for place in self._places if isinstance(place, range))
-        self.ndim = len(self.shape)
-        self.size = math.prod(self.shape)
+        counts = [(size - step // 2 + step - 1) // step for size, step in zip(shape, steps, strict=True)]
+        self.shape = tuple(max(count, 1) for count in counts)  # the middles of all lie inside of the image
 
-    def __getitem__(self, key: Any) -> Level:
-        keys = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in keys:
-            place = keys.index(Ellipsis)
-            keys[place : place + 1] = [slice(None)] * (self.ndim - len(keys) + 1)
-        wanted = iter([*keys, *[slice(None)] * (self.ndim - len(keys))])
-        places = [place[_plain(next(wanted))] if isinstance(place, range) else place for place in self._places]
-        return Level(self._whole, self._steps, self._read, places)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if not self.size and self.ndim:
-            return np.zeros(self.shape, dtype or self.dtype)
+    def __getitem__(self, key: tuple[slice | int, ...]) -> np.ndarray:
         low, high, strides = [], [], []
-        for place, step, size in zip(self._places, self._steps, self._whole, strict=True):
-            line = place if isinstance(place, range) else range(place, place + 1)
+        for place, step, size in zip(key, self._steps, self._whole, strict=True):
+            line = range(size)[place] if isinstance(place, slice) else range(place, place + 1)
             low.append(min(line[0] * step + step // 2, size - 1))
             high.append(min(line[-1] * step + step // 2, size - 1) + 1)
             strides.append(line.step * step)
         labels = self._read(Box(tuple(low), tuple(high)), strides)
-        return labels.reshape(self.shape).astype(dtype or self.dtype, copy=False)
+        return labels[tuple(slice(None) if isinstance(place, slice) else 0 for place in key)]
 
 
 def _nothing(box: Box, steps: Sequence[int]) -> np.ndarray:
     """Labels of no object."""
     return np.zeros([-(-size // step) for size, step in zip(box.shape, steps, strict=True)], np.uint16)
-
-
-def _plain(key: Any) -> Any:
-    """Slices with NumPy's numbers are as good as others."""
-    if isinstance(key, slice):
-        return slice(*(None if value is None else int(value) for value in (key.start, key.stop, key.step)))
-    return int(key)

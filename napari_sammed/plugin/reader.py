@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sammed.errors import ChoiceError, InputError
+from napari_sammed.formats import ome_zarr
 from napari_sammed.formats.common import warn
 from napari_sammed.formats.dicom_headers import is_segmentation
 from napari_sammed.geometry import Grid
+from napari_sammed.plugin import zarr_reader
 from napari_sammed.plugin.coordinates import GRID_KEY, placement
 from napari_sammed.plugin.images import FILES_KEY, MEMORY_LIMIT, MODALITY_KEY, NAMES_KEY, READ_KEY
 from napari_sammed.segments import Segment, read_segments
@@ -34,6 +36,8 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
 def read(path: str | list[str]) -> list[LayerData]:
     """The image layer of a file, or of a folder with a DICOM series; label layers of a DICOM Segmentation.
 
+    OME-Zarr images are opened without reading them: see `napari_sammed.plugin.zarr_reader`.
+
     Frames (time points, channels) and the series of a folder with several become layers of their own, all but the
     first hidden: each of them is an image that can be segmented.
 
@@ -43,6 +47,8 @@ def read(path: str | list[str]) -> list[LayerData]:
         If the file cannot be read; napari shows the sentence.
     """
     path = Path(str(path))
+    if ome_zarr.is_zarr(path):
+        return zarr_reader.layers(path)
     if path.is_file() and is_segmentation(path):
         return label_layers(*read_segments(path), path.name)
     layers = [image_layer(*found) for found in _images(path, path.name)]

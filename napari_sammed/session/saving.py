@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from napari_sammed.backend.base import Prediction
+from napari_sammed.backend.guards import MOST_HELD
+from napari_sammed.backend.masks import span_of
+from napari_sammed.errors import InputError
+from napari_sammed.formats import ome_zarr, ome_zarr_labels
 from napari_sammed.geometry import Box
 from napari_sammed.segments import Segment, is_segmentation_name, write_segments
 from napari_sammed.session.history import History
 from napari_sammed.session.records import BY_HAND
+from napari_sammed.session.roster import painted
 from napari_sammed.volume import Volume, write_mask
 
 
@@ -20,15 +26,28 @@ def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
     """What writes all objects of an image as they are now; the file name's ending says the format.
 
     A DICOM Segmentation (.dcm) has their names and who made them, and keeps overlaps; in label images the later of
-    overlapping objects shows. Writing takes long, and a history must be locked only while it is read.
+    overlapping objects shows; of large images .zarr is the one that can be written. Writing takes long, and a history
+    must be locked only while it is read.
 
     Raises
     ------
     InputError
-        When called; see `napari_sammed.volume.write_mask` and `napari_sammed.segments.write_segments`.
+        For label images that do not fit into memory; and when called, see `napari_sammed.volume.write_mask` and
+        `napari_sammed.segments.write_segments`.
     """
     if is_segmentation_name(path):
         return partial(write_segments, segments_of(history), image, path)
+    if path.name.lower().endswith(ome_zarr.SUFFIX):
+        stack = history.stack
+        names = {state.label: state.name for state in stack}
+        where = span_of(state.mask for state in stack)
+        return partial(ome_zarr_labels.write, partial(painted, stack), where, image.grid, path, names)
+    size = 2 * math.prod(image.grid.shape)
+    if not image.in_memory and size > MOST_HELD:
+        raise InputError(
+            f"A label image of {' x '.join(map(str, image.grid.shape))} voxels takes {size / 2**30:.0f} GiB: save as "
+            ".ome.zarr, which stores only what is marked."
+        )
     return partial(write_mask, history.labels(image.grid.box), image.grid, path)
 
 

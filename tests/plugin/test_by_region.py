@@ -6,6 +6,7 @@ import dask.array
 import numpy as np
 import pytest
 
+from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box
 from napari_sammed.plugin import images
 from napari_sammed.plugin.images import by_region, bytes_to_read, check, volume_of
@@ -60,7 +61,7 @@ def test_a_click_is_shown_without_a_label_array(open_plugin, large) -> None:
     assert "read in parts" in hands.panel.status.remark.text()
     hands.mode("positive")
     layer = hands.writer.labels
-    assert layer.multiscale and not layer.editable and all(isinstance(level, Level) for level in layer.data)
+    assert layer.multiscale and not layer.editable and all(isinstance(level, LazyArray) for level in layer.data)
     assert [level.shape for level in layer.data] == [SHAPE, (12, 350, 550), (12, 350, 275)]
     hands.viewer.dims.set_point(0, 5 * 3)
     hands.writer.points.add((5, 140, 350))
@@ -116,7 +117,7 @@ def test_levels_index_like_arrays(steps) -> None:
     def read(box: Box, every) -> np.ndarray:
         return whole[box.slices][tuple(slice(None, None, step) for step in every)]
 
-    level = Level(whole.shape, steps, read)
+    level = LazyArray(Level(whole.shape, steps, read))
     middles = [np.arange(step // 2, size, step) for step, size in zip(steps, whole.shape, strict=True)]
     array = whole[np.ix_(*middles)]
     np.testing.assert_array_equal(np.asarray(level), array)

@@ -54,7 +54,8 @@ SECTIONS = {
 }
 """Parts of the panel from the top, each of which can be closed -> heading, tooltip."""
 FILE_TYPES = (
-    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;DICOM segmentation, for images from DICOM (*.dcm)"
+    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;OME-Zarr, for large images (*.zarr)"
+    ";;DICOM segmentation, for images from DICOM (*.dcm)"
     ";;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
 )
 
