@@ -33,6 +33,9 @@ class ClickLayer(PromptLayer):
         style_next(self.layer, self._positive)
         self.layer.mode = "add"
 
+    def flip_selected(self) -> bool:
+        return self._flip(sorted(self.layer.selected_data))
+
     def _made(self) -> Any:
         layer = self.viewer.add_points(
             ndim=self.image.ndim,

@@ -58,6 +58,8 @@ class Coordinator(ImageChoice):
             "clear": lambda: self._with(Segmentation.clear),
             "toggle": self._toggle_sign,
             "box": lambda: self._set_mode("box"),
+            "brush": lambda: self._with(Segmentation.brush_or_erase),
+            "flip": lambda: self._with(Segmentation.flip),
             "reading": lambda: self._with(Segmentation.show_reading, 1),
             "reading back": lambda: self._with(Segmentation.show_reading, -1),
         }
@@ -122,7 +124,7 @@ class Coordinator(ImageChoice):
     def _on_keys(self) -> None:
         """Name the shortcuts as they are now."""
         keys = self._keyboard.shortcuts
-        self.panel.set_keys({**keys, "positive": keys["toggle"], "negative": keys["toggle"]})
+        self.panel.set_keys({**keys, "positive": keys["toggle"], "negative": keys["toggle"], "eraser": keys["brush"]})
         self._shortcut_list.refresh()
 
     def _on_section(self, key: str, opened: bool) -> None:

@@ -1,4 +1,4 @@
-"""The one class that writes napari layers: a layer of clicks, one of boxes and one of labels, beside the user's image.
+"""The one class that writes napari layers: layers of clicks, strokes, boxes and labels, beside the user's image.
 
 The layers are a view of the session: it writes what the session says, and reports what the user changed in them. It
 knows its layers by identity, so they may be renamed; one that the user deletes is made again when it is next needed.
@@ -21,6 +21,7 @@ from napari_sammed.plugin.label_view import TRANSFORM, LabelView, follow, like
 from napari_sammed.plugin.large_labels import LargeLabelView
 from napari_sammed.plugin.mode import Mode
 from napari_sammed.plugin.prompt_layer import PromptLayer
+from napari_sammed.plugin.stroke_layer import StrokeLayer
 from napari_sammed.prompts import Point, Prompt, Prompts
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class LayerWriter:
 
     Attributes
     ----------
-    points, boxes, labels : layer or None
+    points, boxes, strokes, labels : layer or None
         None until they are needed, and after the user deleted them.
+    brush : StrokeLayer
+        What `strokes` is painted with.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class LayerWriter:
         self._keys = keys
         told = {"on_rows": on_prompts, "on_mode": self._report_mode}
         self._boxes = BoxLayer(viewer, image, **told)
+        self.brush = StrokeLayer(viewer, image, **told)
         self._clicks = ClickLayer(viewer, image, **told)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._report_mode)
@@ -111,6 +115,16 @@ class LayerWriter:
     def boxes(self) -> Shapes | None:
         """The layer of boxes."""
         return self._boxes.layer
+
+    @property
+    def strokes(self) -> Shapes | None:
+        """The layer of what brush and eraser have painted."""
+        return self.brush.layer
+
+    def flip_selected(self) -> bool:
+        """Turn the selected prompts of the active layer into the other kind; whether there are any."""
+        active = self.viewer.layers.selection.active
+        return any([kind.flip_selected() for kind in self._kinds if kind.layer is not None and kind.layer is active])
 
     def show_prompts(self, prompts: Prompts) -> None:
         """Make the prompt layers show an object's prompts; leaves layers alone that do so already."""
@@ -204,7 +218,8 @@ class LayerWriter:
                 kind.leave()
         else:
             self._make_layers()
-            kind = self._boxes if mode is Mode.BOX else self._clicks
+            brushing = mode in (Mode.BRUSH, Mode.ERASER)
+            kind = self._boxes if mode is Mode.BOX else self.brush if brushing else self._clicks
             self.viewer.layers.selection.active = kind.layer
             kind.enter(mode)
         self._report_mode()
@@ -228,7 +243,7 @@ class LayerWriter:
     @property
     def _kinds(self) -> tuple[PromptLayer, ...]:
         """The layers of prompts, the topmost last."""
-        return self._boxes, self._clicks
+        return self.brush, self._boxes, self._clicks
 
     @property
     def _unfinished(self) -> bool:

@@ -12,3 +12,5 @@ class Mode(StrEnum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     BOX = "box"
+    BRUSH = "brush"
+    ERASER = "eraser"

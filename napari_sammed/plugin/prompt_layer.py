@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.plugin.coordinates import between, pointed_at
@@ -64,7 +65,7 @@ class PromptLayer(ABC):
         self._shown = Rows()
         self.layer.events.data.connect(self._report_rows)
         self.layer.events.set_data.connect(self._notice_rows)
-        self.layer.events.mode.connect(self._on_mode)
+        self.layer.events.mode.connect(self._report_mode)
         return self.layer
 
     def forget(self) -> None:
@@ -92,7 +93,7 @@ class PromptLayer(ABC):
             seen = self._seen()
             if same_but_numbers(seen, rows):
                 self._number(rows)
-            elif difference(self._shown, rows) or difference(seen, rows):
+            elif self._has_sketches() or difference(self._shown, rows) or difference(seen, rows):
                 self._write(rows)
             self._shown = rows
 
@@ -116,6 +117,10 @@ class PromptLayer(ABC):
         """Have a press on the canvas move it, as far as this layer is concerned."""
         if self.layer is not None:
             self.layer.mode = "pan_zoom"
+
+    def flip_selected(self) -> bool:
+        """Turn the selected prompts into the other kind; whether there are any that have two kinds."""
+        return False
 
     @property
     @abstractmethod
@@ -154,6 +159,10 @@ class PromptLayer(ABC):
         """Number the rows of the layer, which shows them already."""
         write_numbers(self.layer, rows)
 
+    def _has_sketches(self) -> bool:
+        """Whether there are rows that are no prompts."""
+        return False
+
     @contextmanager
     def _own_writing(self) -> Iterator[None]:
         self._writing = True
@@ -172,7 +181,17 @@ class PromptLayer(ABC):
     def _placed(self, rows: Rows) -> Rows:
         """Rows in index coordinates of the image as data coordinates of the layer."""
         places = tuple(between(self.image, self.layer, c).reshape(c.shape) for c in rows.coordinates)
-        return Rows(rows.numbers, places, rows.positive)
+        return replace(rows, coordinates=places)
+
+    def _flip(self, rows: list[int]) -> bool:
+        """Turn rows of a layer with the feature ``positive`` into the other kind; whether there are any."""
+        if rows:
+            self.layer.features.loc[rows, "positive"] = ~self.layer.features.loc[rows, "positive"].astype(bool)
+            self._on_rows()
+        return bool(rows)
+
+    def _report_mode(self, event: Any = None) -> None:
+        self._on_mode()
 
     def _report_rows(self, event: Any) -> None:
         self.unfinished = str(getattr(event, "action", "changed")) in ("adding", "changing", "removing")

@@ -1,12 +1,13 @@
-"""How clicks and boxes look in their layers."""
+"""How clicks, boxes and strokes look in their layers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sammed.plugin.prompt_rows import NEW, Rows, difference
+from napari_sammed.plugin.prompt_rows import NEW, SKETCH, Rows, difference
 
 if TYPE_CHECKING:
     from napari.layers import Points, Shapes
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 COLOURS = {True: "#00e676", False: "#ff5252"}
 SYMBOLS = {True: "disc", False: "cross"}
 BOX_COLOUR = "#ffd600"
+STROKE_COLOURS = {True: "#009e738c", False: "#d55e008c"}
+"""Bluish green and vermilion of Okabe and Ito, which people with any kind of colour vision tell apart, half clear."""
 
 
 def style_next(layer: Points, positive: bool) -> None:
@@ -29,7 +32,7 @@ def same_but_numbers(seen: Rows, rows: Rows) -> bool:
     """Whether rows are what the user just added, so that only their numbers are missing; the usual case is fast."""
     if NEW not in seen.numbers or len(seen) != len(rows):
         return False
-    return not difference(Rows(rows.numbers, seen.coordinates, seen.positive), rows)
+    return not difference(replace(seen, numbers=rows.numbers), rows)
 
 
 def write_numbers(layer: Points | Shapes, rows: Rows) -> None:
@@ -57,3 +60,30 @@ def write_boxes(layer: Shapes, rows: Rows) -> None:
         layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=1)
     layer.features = {"prompt": np.array(rows.numbers, int)}
     layer.feature_defaults = {"prompt": NEW}
+
+
+def style_next_stroke(layer: Shapes, positive: bool, width: float) -> None:
+    """How the path will look that napari draws while the user does."""
+    layer.selected_data = set()  # else the look of selected shapes changes too
+    layer.feature_defaults = {"prompt": SKETCH, "positive": positive}
+    layer.current_edge_width = width
+    layer.current_edge_color = STROKE_COLOURS[positive]
+    layer.current_face_color = "transparent"
+
+
+def write_strokes(layer: Shapes, rows: Rows) -> None:
+    """Make a layer show these strokes."""
+    layer.selected_data = set()
+    layer.data = []
+    if len(rows):
+        colours = [STROKE_COLOURS[positive] for positive in rows.positive]
+        dabs = [width == 0 for width in rows.widths]
+        layer.add(
+            list(rows.coordinates),
+            shape_type=["ellipse" if dab else "path" for dab in dabs],
+            edge_width=list(rows.widths),
+            edge_color=["transparent" if dab else colour for dab, colour in zip(dabs, colours, strict=True)],
+            face_color=[colour if dab else "transparent" for dab, colour in zip(dabs, colours, strict=True)],
+        )
+    layer.features = {"prompt": np.array(rows.numbers, int), "positive": np.array(rows.positive, bool)}
+    layer.feature_defaults = {"prompt": NEW, "positive": True}

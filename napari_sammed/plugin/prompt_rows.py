@@ -12,9 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sammed.plugin.coordinates import rectangle_of
-from napari_sammed.prompts import Box, Point, Prompts
+from napari_sammed.prompts import Box, Point, Prompts, Stroke
 
 NEW = -1
+SKETCH = -2
+"""Number of a path that napari draws while the user does; the stroke that comes of it takes its place."""
+
+THIN = 0.5
+"""Width at which strokes without one are shown, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,15 @@ class Rows:
         A point (ndim,) or vertices (M, ndim) for each row.
     positive : tuple of bool
         Of each row; boxes are always positive.
+    widths : tuple of float
+        Of strokes, in voxels, `THIN` for those that have none; 0 for a dab, which is a disc by its four corners. Empty
+        for points and boxes.
     """
 
     numbers: tuple[int, ...] = ()
     coordinates: tuple[np.ndarray, ...] = ()
     positive: tuple[bool, ...] = ()
+    widths: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -59,6 +68,46 @@ def click_rows(prompts: Prompts) -> Rows:
         tuple(np.array(item.index) for _, item in clicks),
         tuple(item.positive for _, item in clicks),
     )
+
+
+def stroke_rows(prompts: Prompts) -> Rows:
+    """The strokes among an object's prompts that lie on a slice, in index coordinates."""
+    strokes = [
+        (number, item)
+        for number, item in enumerate(prompts)
+        if isinstance(item, Stroke) and (item.ndim == 2 or item.line.thin_axes)
+    ]
+    return Rows(
+        tuple(number for number, _ in strokes),
+        tuple(_drawn(item) for _, item in strokes),
+        tuple(item.positive for _, item in strokes),
+        tuple(_width(item) for _, item in strokes),
+    )
+
+
+def _width(stroke: Stroke) -> float:
+    if len(stroke.points) == 1 and stroke.radius:
+        return 0.0
+    return 2 * stroke.radius or THIN
+
+
+def _drawn(stroke: Stroke) -> np.ndarray:
+    """Vertices of the path, or corners of the disc, that show a stroke."""
+    vertices = np.array(stroke.points)
+    if len(vertices) > 1:
+        return vertices
+    rows, columns = (axis for axis in range(stroke.ndim) if axis != _axis_across(stroke))
+    reach = stroke.radius or THIN
+    corners = np.repeat(vertices, 4, axis=0)
+    corners[:, rows] += np.array([-reach, -reach, reach, reach])
+    corners[:, columns] += np.array([-reach, reach, reach, -reach])
+    return corners if stroke.radius else corners[:2]
+
+
+def _axis_across(stroke: Stroke) -> int | None:
+    if stroke.ndim == 2:
+        return None
+    return stroke.line.thin_axes[0] if stroke.axis is None else stroke.axis
 
 
 def box_rows(prompts: Prompts, axis: int | None) -> Rows:
@@ -112,6 +161,8 @@ def difference(shown: Rows, seen: Rows, tolerance: float = 1e-3) -> Difference:
 
 def _same(one: Rows, i: int, other: Rows, j: int, tolerance: float) -> bool:
     a, b = one.coordinates[i], other.coordinates[j]
+    if one.widths and abs(one.widths[i] - other.widths[j]) > tolerance:
+        return False
     return one.positive[i] == other.positive[j] and a.shape == b.shape and bool(np.abs(a - b).max() <= tolerance)
 
 

@@ -39,6 +39,14 @@ class Segmentation(Showing):
             self._desk.when_open(lambda session: self._ahead.get_ready(session, mode))
             self._ahead.start()
 
+    def brush_or_erase(self) -> None:
+        """Choose the brush; the eraser if that is the brush already."""
+        self.set_mode(self._brush.next_mode())
+
+    def flip(self) -> None:
+        """Turn the selected clicks and strokes into the other kind."""
+        self._brush.flip()
+
     def new_object(self) -> None:
         self._desk.when_open(lambda session: session.new_object())
 

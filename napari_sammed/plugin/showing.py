@@ -15,6 +15,7 @@ from napari_sammed import messages
 from napari_sammed.backend.masks import span_of
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.ahead import EncodeAhead
+from napari_sammed.plugin.brush import Brush
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
 from napari_sammed.plugin.cockpit import Cockpit
@@ -108,6 +109,7 @@ class Showing:
         self.cockpit = Cockpit(desk)
         self._classes = ClassView(desk)
         self._overlaps = OverlapQuestion(desk)
+        self._brush = Brush(desk)
         self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(desk)
         self._preview = Preview(desk)
@@ -186,6 +188,7 @@ class Showing:
         self._ahead.close()
         self._rows.close()
         self._classes.close()
+        self._brush.close()
         self._closer.close()
         self._overlaps.close()
         self.cockpit.close()

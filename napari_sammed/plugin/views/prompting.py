@@ -1,16 +1,18 @@
-"""Choosing what a press on the canvas means: a click, a box, a box across slices."""
+"""Choosing what a press on the canvas means: a click, a box, a box across slices, a stroke."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
 
 MODES = {
     "positive": ("Point +", "Click what belongs to the object"),
     "negative": ("Point -", "Click what does not belong to the object"),
     "box": ("Box", "Draw a rectangle around the object"),
+    "brush": ("Brush", "Paint what belongs to the object; the model goes on around it"),
+    "eraser": ("Eraser", "Paint over what does not belong to the object"),
     "navigate": ("Move", "Move, zoom and scroll without prompting"),
 }
 
@@ -21,12 +23,12 @@ def with_key(tooltip: str, key: str) -> str:
 
 
 class ModeButtons(QWidget):
-    """Four buttons, one of them down.
+    """A button for each tool, one of them down.
 
     Signals
     -------
     chosen : str
-        "positive", "negative", "box" or "navigate".
+        A key of `MODES`.
     """
 
     chosen = Signal(str)
@@ -35,16 +37,16 @@ class ModeButtons(QWidget):
         super().__init__(parent)
         self.buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        for mode, (label, tooltip) in MODES.items():
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for place, (mode, (label, tooltip)) in enumerate(MODES.items()):
             button = QPushButton(label, self)
             button.setCheckable(True)
             button.setToolTip(tooltip)
             button.setObjectName(f"mode-{mode}")
             button.clicked.connect(lambda _, mode=mode: self.chosen.emit(mode))
             group.addButton(button)
-            row.addWidget(button)
+            grid.addWidget(button, *divmod(place, 3))
             self.buttons[mode] = button
         self.show_mode("navigate")
 
