@@ -181,6 +181,18 @@ def test_a_stroke_outside_of_the_image_is_refused_and_goes(hands, scene):
     assert len(hands.writer.strokes.data) == 1
 
 
+def test_a_stroke_that_napari_has_torn_apart_comes_back(hands, scene):
+    """It does so with straight ones whose frame is dragged at a handle."""
+    _, first, _ = scene
+    paint(hands, through(middle(first)))
+    before = hands.labels.copy()
+    hands.writer.strokes.data = [np.array(through(middle(first)), float) * (1, 1, np.nan)]
+    hands.settle()
+    assert "finite" in hands.message
+    np.testing.assert_array_equal(hands.labels, before)
+    np.testing.assert_array_equal(hands.writer.strokes.data[0], through(middle(first)))
+
+
 def test_the_size_of_the_brush(hands):
     assert hands.panel.brush.size_.value() == 10 and hands.writer.brush.size == 10
     hands.panel.brush.size_.setValue(30)
