@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSpinBox, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSpinBox, QWidget
 
 SMALLEST, USUAL, LARGEST = 1, 10, 400  # voxels
 
@@ -31,13 +31,10 @@ class BrushSize(QWidget):
             "Width of brush and eraser (keys [ and ], or Shift and the mouse wheel).\n"
             "What they paint is kept as it is painted; the model goes on around it."
         )
-        label = QLabel("Brush size", self)
-        for widget in (label, self.size_):
-            widget.setToolTip(tooltip)
+        self.size_.setToolTip(tooltip)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(label)
-        row.addWidget(self.size_, 1)
+        row.addWidget(self.size_)
 
     def show_size(self, size: float) -> None:
         """Show a size without reporting it."""

@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sammed.plugin.views.brush import BrushSize
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
@@ -91,7 +90,7 @@ class Panel(QWidget):
         self.modes = ModeButtons(self)
         self.preview = PreviewBox(self)
         self.slices = SliceRange(self)
-        self.brush = BrushSize(self)
+        self.brush = self.modes.size_of_brush
         self.objects = ObjectList(self)
         self.overlaps = OverlapBar(self)
         self.readings = ReadingBar(self)
@@ -110,7 +109,7 @@ class Panel(QWidget):
             button.clicked.connect(lambda _, name=name: self._on_action(name))
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
-        self.sections["prompt"].add(self.modes, self.brush, self.preview, self.slices, self._row("undo", "redo", "clear"))
+        self.sections["prompt"].add(self.modes, self.preview, self.slices, self._row("undo", "redo", "clear"))
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save", self.session_button))
         self.sections["refine"].add(self._row("propagate", self.propagate_menu), self.cockpit, self.closer)
         controls = QWidget(self)
@@ -129,7 +128,6 @@ class Panel(QWidget):
         for widget in (
             self.modes,
             self.preview,
-            self.brush,
             self.slices,
             self.objects,
             self.closer,

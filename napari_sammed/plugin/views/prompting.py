@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
 
+from napari_sammed.plugin.views.brush import BrushSize
+
 MODES = {
     "positive": ("Point +", "Click what belongs to the object"),
     "negative": ("Point -", "Click what does not belong to the object"),
     "box": ("Box", "Draw a rectangle around the object"),
+    "navigate": ("Move", "Move, zoom and scroll without prompting"),
     "brush": ("Brush", "Paint what belongs to the object; the model goes on around it"),
     "eraser": ("Eraser", "Paint over what does not belong to the object"),
-    "navigate": ("Move", "Move, zoom and scroll without prompting"),
 }
+
+"""Rows of four; the size of the brush ends the last one."""
 
 
 def with_key(tooltip: str, key: str) -> str:
@@ -23,7 +27,7 @@ def with_key(tooltip: str, key: str) -> str:
 
 
 class ModeButtons(QWidget):
-    """A button for each tool, one of them down.
+    """A button for each tool, one of them down, and the size of the brush beside its own.
 
     Signals
     -------
@@ -46,8 +50,10 @@ class ModeButtons(QWidget):
             button.setObjectName(f"mode-{mode}")
             button.clicked.connect(lambda _, mode=mode: self.chosen.emit(mode))
             group.addButton(button)
-            grid.addWidget(button, *divmod(place, 3))
+            grid.addWidget(button, *divmod(place, 4))
             self.buttons[mode] = button
+        self.size_of_brush = BrushSize(self)
+        grid.addWidget(self.size_of_brush, 1, 2, 1, 2)
         self.show_mode("navigate")
 
     def show_mode(self, mode: str) -> None:
