@@ -17,8 +17,7 @@ MODES = {
     "brush": ("Brush", "Paint what belongs to the object; the model goes on around it"),
     "eraser": ("Eraser", "Paint over what does not belong to the object"),
 }
-
-"""Rows of four; the size of the brush ends the last one."""
+"""In rows of four; the size of the brush ends the last one."""
 
 
 def with_key(tooltip: str, key: str) -> str:
