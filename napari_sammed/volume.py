@@ -227,6 +227,7 @@ def write_mask(
     names: Mapping[int, str] | None = None,
     *,
     image: Volume | None = None,
+    colours: Mapping[int, str] | None = None,
 ) -> None:
     """Write labels so that they lie on the image they belong to.
 
@@ -248,6 +249,8 @@ def write_mask(
     image : Volume, optional
         The image itself, for .dcm only, which refers to the DICOM files that it was read from. More than a label
         image can say (overlaps, who made it) is written by `napari_sammed.segments.write_segments`.
+    colours : mapping of int to str, optional
+        ``#rrggbb`` by label, for the formats that take names in.
 
     Raises
     ------
@@ -279,19 +282,23 @@ def write_mask(
     from napari_sammed.formats import itk
 
     inside = path.name.lower().endswith(itk.WITH_METADATA)
-    metadata = _segments(names) if names and inside else None
+    metadata = _segments(names, colours or {}, grid) if names and inside else None
     itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, path, metadata)
     if names and not inside:
         _write_names(names, path.with_name(f"{path.name}.json"))
 
 
-def _segments(names: Mapping[int, str]) -> dict[str, str]:
-    """Names of labels as 3D Slicer writes those of segmentations into NRRD files."""
-    fields: dict[str, str] = {}
+def _segments(names: Mapping[int, str], colours: Mapping[int, str], grid: Grid) -> dict[str, str]:
+    """Names and colours of labels as 3D Slicer writes those of segmentations into NRRD files."""
+    fields = {"Segmentation_ReferenceImageExtentOffset": "0 0 0"}
+    extent = " ".join(f"0 {size - 1}" for size in (*grid.shape[::-1], 1)[:3])
     for number, (label, name) in enumerate(names.items()):
         start = f"Segment{number}_"
         fields |= {f"{start}ID": f"Segment_{label}", f"{start}Name": name, f"{start}LabelValue": str(label)}
-        fields[f"{start}Layer"] = "0"
+        fields |= {f"{start}Layer": "0", f"{start}Extent": extent}
+        if label in colours:
+            channels = bytes.fromhex(colours[label].removeprefix("#"))
+            fields[f"{start}Color"] = " ".join(f"{channel / 255:.6f}" for channel in channels)
     return fields
 
 

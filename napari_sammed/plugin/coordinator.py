@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _SECTIONS = "sections"
+_SAVING = "saving"
 
 
 class Coordinator(ImageChoice):
@@ -118,6 +119,8 @@ class Coordinator(ImageChoice):
         panel.section_toggled.connect(self._on_section)
         panel.set_open(self._sections())
         panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
+        panel.save_options.set_chosen(self._memory.get(_SAVING, {}))
+        panel.save_options.changed.connect(lambda chosen: self._memory.note(_SAVING, chosen))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))
         panel.status.retried.connect(lambda: self._with(Segmentation.retry))
 

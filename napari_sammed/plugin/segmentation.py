@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +124,13 @@ class Segmentation(Showing):
 
     def cancel(self) -> None:
         """Stop what is running."""
+        self._saving.cancel()
         self._desk.answers.cancelled()
         self._desk.when_open(lambda session: session.cancel())
 
     def save(self, path: Path) -> None:
-        """Write all objects to a file."""
-
-        def done(future: Future[None]) -> None:
-            text = None if future.exception() is None else messages.failure(future.exception())
-            self._desk.say(text or f"Saved to {path}.")
-
-        self._desk.when_open(lambda session: self._desk.background.run(lambda: session.save(path), done))
+        """Write all objects to a file, or to one each, as the panel says."""
+        self._desk.when_open(lambda session: self._saving.save(session, path))
 
     def _step(self, step: Callable[[], Any], verb: str) -> None:
         done = step()

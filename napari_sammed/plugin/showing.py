@@ -30,6 +30,7 @@ from napari_sammed.plugin.opening import Opened, Opener, open_session
 from napari_sammed.plugin.overlap_question import OverlapQuestion
 from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.preview import Preview
+from napari_sammed.plugin.saving import Saving
 from napari_sammed.plugin.sessions import Sessions
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.prompts import Prompts
@@ -113,6 +114,7 @@ class Showing:
         self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(desk)
         self._preview = Preview(desk)
+        self._saving = Saving(desk)
         self._later = QTimer(panel)
         self._later.setSingleShot(True)
         self._later.setInterval(_PAINTING)
@@ -324,6 +326,7 @@ class Showing:
             () if state is None else state.readings, 0 if state is None else state.reading
         )
         self._classes.refresh(session)
+        self._saving.refresh(session)
         self._overlaps.refresh(session)
         self.cockpit.refresh()
         if session.current is not None:

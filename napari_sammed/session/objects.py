@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,6 +60,11 @@ class SessionObjects:
     def history(self) -> History:
         """Actions and answers; to be read only."""
         return self._conversation.history
+
+    @property
+    def reading(self) -> AbstractContextManager[Any]:
+        """To be entered while the history is read in several steps."""
+        return self._lock
 
     @property
     def journal(self) -> Path | None:

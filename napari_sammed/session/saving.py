@@ -21,6 +21,9 @@ from napari_sammed.session.records import BY_HAND
 from napari_sammed.session.roster import painted
 from napari_sammed.volume import Volume, write_mask
 
+SLICER = ".seg.nrrd"
+"""How the names of 3D Slicer's segmentations end: label images with the names and colours of the objects."""
+
 
 def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
     """What writes all objects of an image as they are now; the file name's ending says the format.
@@ -48,7 +51,13 @@ def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
             f"A label image of {' x '.join(map(str, image.grid.shape))} voxels takes {size / 2**30:.0f} GiB: save as "
             ".ome.zarr, which stores only what is marked."
         )
-    return partial(write_mask, history.labels(image.grid.box), image.grid, path)
+    labels = history.labels(image.grid.box)
+    if path.name.lower().endswith(SLICER):
+        states = history.objects
+        names = {label: state.name for label, state in states.items()}
+        colours = {label: state.colour for label, state in states.items()}
+        return partial(write_mask, labels, image.grid, path, names, colours=colours)
+    return partial(write_mask, labels, image.grid, path)
 
 
 def segments_of(history: History) -> list[Segment]:

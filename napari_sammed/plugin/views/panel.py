@@ -29,6 +29,7 @@ from napari_sammed.plugin.views.overlaps import OverlapBar
 from napari_sammed.plugin.views.preview import PreviewBox
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
+from napari_sammed.plugin.views.saving import SavedNote, SaveOptions
 from napari_sammed.plugin.views.section import Section
 from napari_sammed.plugin.views.session_files import SessionButton
 from napari_sammed.plugin.views.status import StatusView
@@ -54,7 +55,8 @@ SECTIONS = {
 }
 """Parts of the panel from the top, each of which can be closed -> heading, tooltip."""
 FILE_TYPES = (
-    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;MetaImage (*.mha);;OME-Zarr, for large images (*.zarr)"
+    "NIfTI (*.nii.gz);;NRRD (*.nrrd);;3D Slicer segmentation, with names and colours (*.seg.nrrd);;MetaImage (*.mha)"
+    ";;OME-Zarr, for large images (*.zarr)"
     ";;DICOM segmentation, for images from DICOM (*.dcm)"
     ";;TIFF, without spacing (*.tif);;PNG, flat images only (*.png)"
 )
@@ -101,6 +103,8 @@ class Panel(QWidget):
         self.status = StatusView(self)
         self.offers = OfferBar(self)
         self.session_button = SessionButton(self)
+        self.save_options = SaveOptions(self)
+        self.saved = SavedNote(self)
         self.actions_ = {name: QPushButton(label, self) for name, (label, _) in ACTIONS.items()}
         self.suggested_file = Path("objects.nii.gz")
         for name, button in self.actions_.items():
@@ -110,7 +114,8 @@ class Panel(QWidget):
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
         self.sections["prompt"].add(self.modes, self.preview, self.slices, self._row("undo", "redo", "clear"))
-        self.sections["objects"].add(self.objects, self.readings, self.overlaps, self._row("save", self.session_button))
+        files = self._row("save", self.save_options, self.session_button)
+        self.sections["objects"].add(self.objects, self.readings, self.overlaps, files, self.saved)
         self.sections["refine"].add(self._row("propagate", self.propagate_menu), self.cockpit, self.closer)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
@@ -135,7 +140,8 @@ class Panel(QWidget):
             *self.actions_.values(),
         ):
             widget.setEnabled(usable)
-        self.session_button.setEnabled(usable)
+        for button in (self.save_options, self.session_button):
+            button.setEnabled(usable)
         for widget in (self.actions_["propagate"], self.propagate_menu):
             widget.setEnabled(usable and stack)
         self.cockpit.setEnabled(usable)
@@ -213,7 +219,9 @@ class Panel(QWidget):
         if name != "save":
             self.wanted.emit(name)
             return
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save all objects", str(self.suggested_file), FILE_TYPES)
+        each = self.save_options.each
+        title = "Save one file an object: their names are added" if each else "Save all objects"
+        chosen, _ = QFileDialog.getSaveFileName(self, title, str(self.suggested_file), FILE_TYPES)
         if chosen:
             self.save_wanted.emit(Path(chosen))
 

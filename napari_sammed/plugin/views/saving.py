@@ -1,0 +1,90 @@
+"""How objects are saved, and whether they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QActionGroup
+from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QWidget
+
+_WHAT = {
+    "one": ("One label image", "All objects in one file; where they overlap, the topmost one shows"),
+    "each": ("One file an object", "Each whole object in a file that is named after it"),
+}
+
+
+class SaveOptions(QPushButton):
+    """A button with a menu of what Save writes.
+
+    Signals
+    -------
+    changed : dict
+        What was chosen, to be remembered.
+    """
+
+    changed = Signal(dict)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        group = QActionGroup(menu)
+        self.entries = {}
+        for key, (title, tooltip) in _WHAT.items():
+            entry = self.entries[key] = menu.addAction(title)
+            entry.setToolTip(tooltip)
+            entry.setCheckable(True)
+            group.addAction(entry)
+        menu.addSeparator()
+        table = self.entries["table"] = menu.addAction("The table beside it")
+        table.setToolTip("As a CSV file of the same name: volumes, diameters, grey values")
+        table.setCheckable(True)
+        self.entries["one"].setChecked(True)
+        for entry in self.entries.values():
+            entry.triggered.connect(lambda _: self._on_triggered())
+        self.setMenu(menu)
+        self.setToolTip("What Save writes: one label image or one file an object, and the table")
+        self._show()
+
+    @property
+    def each(self) -> bool:
+        """Whether every object is to have a file of its own."""
+        return self.entries["each"].isChecked()
+
+    @property
+    def table(self) -> bool:
+        """Whether the table is to be saved too."""
+        return self.entries["table"].isChecked()
+
+    def set_chosen(self, chosen: object) -> None:
+        """What was chosen another day; anything that makes no sense is left out."""
+        if isinstance(chosen, Mapping):
+            self.entries["each" if chosen.get("each") is True else "one"].setChecked(True)
+            self.entries["table"].setChecked(chosen.get("table") is True)
+            self._show()
+
+    def _on_triggered(self) -> None:
+        self._show()
+        self.changed.emit({"each": self.each, "table": self.table})
+
+    def _show(self) -> None:
+        self.setText(("Each" if self.each else "One file") + (" + table" if self.table else ""))
+
+
+class SavedNote(QLabel):
+    """Whether the objects have been saved to files as they are."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWordWrap(True)
+        self.setObjectName("saved")
+        self.setStyleSheet("color: gray; font-size: 11px;")
+        self.setToolTip("The session is kept by itself; this is about the files that Save writes")
+        self.show_text("")
+
+    def show_text(self, text: str) -> None:
+        """Show a sentence; empty hides the line."""
+        if text != self.text() or not text:
+            self.setText(text)
+            self.setVisible(bool(text))
