@@ -105,7 +105,7 @@ class PromptLayer(ABC):
         found = difference(self._shown, seen)
         altered: dict[int, Prompt | None] = {seen.numbers[row]: self._prompt(seen, row, span) for row in found.changed}
         altered.update(dict.fromkeys(found.removed))
-        drawn = self._drawn(seen, found.added)
+        drawn = self._as_pointed(seen, found.added)
         return [self._prompt(drawn, row, span) for row in found.added], altered
 
     def follow_image(self) -> None:
@@ -171,12 +171,12 @@ class PromptLayer(ABC):
         finally:
             self._writing = False
 
-    def _drawn(self, rows: Rows, added: Sequence[int]) -> Rows:
+    def _as_pointed(self, rows: Rows, added: Sequence[int]) -> Rows:
         """Rows of which some were drawn by hand, so that napari put them where the pointer was, not what it showed."""
         places = list(rows.coordinates)
         for row in added:
             places[row] = pointed_at(self.image, self.layer, places[row], self.viewer.dims).reshape(places[row].shape)
-        return Rows(rows.numbers, tuple(places), rows.positive)
+        return replace(rows, coordinates=tuple(places))
 
     def _placed(self, rows: Rows) -> Rows:
         """Rows in index coordinates of the image as data coordinates of the layer."""
