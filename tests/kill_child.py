@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.errors import Cancelled
+from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point, Stroke
 from napari_sammed.session import Session
@@ -29,7 +29,9 @@ MODEL = "thresholder"
 SHARES = {
     "object": 0.08,
     "take": 0.04,
-    "point": 0.32,
+    "point": 0.24,
+    "propagate": 0.06,
+    "cancel": 0.02,
     "stroke": 0.08,
     "remove": 0.08,
     "replace": 0.08,
@@ -83,6 +85,14 @@ def work(image: Volume, journal: Path, seed: int) -> None:
                 if len(session.objects[session.current].readings) < 2:
                     continue
                 session.next_reading()
+            case "propagate":
+                try:
+                    pending.append(session.propagate(axis=0, part=str(rng.choice(["all", "changed", "up", "down"]))))
+                except InputError:  # there is no mask yet, or nothing has changed
+                    continue
+            case "cancel":
+                session.cancel()
+                continue
             case "undo" | "redo":
                 if getattr(session, choice)() is None:
                     continue

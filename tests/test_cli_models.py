@@ -133,6 +133,16 @@ def test_each_object_is_a_line_and_can_be_propagated(run, folder):
     assert lines[0].startswith("1 Object 1: ") and lines[1].startswith("2 Object 2: ") and len(lines) == 3
 
 
+def test_a_propagation_names_the_scores_of_its_slices(run, folder):
+    status, out, _ = run("segment", *BOXES[:2], "--model", "sam-med2d", "--propagate", "--json")
+    scores = json.loads(out)["slice_scores"]
+    written = np.flatnonzero((read_volume(folder / "out.nii.gz").array > 0).any((1, 2)))
+    assert status == 0 and [int(index) for index in scores] == written.tolist()
+    assert 1.0 in scores.values() and all(0 <= score <= 1 for score in scores.values())
+    status, out, _ = run("segment", *BOXES[:2], "--model", "sam-med2d", "--json")
+    assert status == 0 and "slice_scores" not in json.loads(out)
+
+
 def test_without_each_boxes_are_parts_of_one_object(run, folder):
     run("segment", *BOXES, "--model", "litemedsam")
     assert set(np.unique(read_volume(folder / "out.nii.gz").array)) <= {0, 1}

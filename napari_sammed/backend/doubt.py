@@ -159,7 +159,7 @@ def by_slices(
     figures = [f"score {bad.score:.2f}"] if bad.score == bad.score else []
     figures += [f"overlap {bad.overlap:.2f}"] if bad.overlap == bad.overlap else []
     figures += [f"area jump {bad.jump:.2f}"] if bad.jump == bad.jump else []
-    reason = f"Slice {bad.index} can be trusted least ({', '.join(figures)}): it differs from its neighbours here."
+    reason = f"Slice {bad.index} is the most doubtful ({', '.join(figures)}): it differs from its neighbours here."
     return _suggestion(*found, Box.of_shape(flat.shape).shift(low), reason)
 
 

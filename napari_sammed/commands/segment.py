@@ -218,6 +218,7 @@ def _report(request: Request, grid: Grid, found: list[dict[str, Any]], tally: _T
         "model": last.model if last is not None else None,
         "weights_sha256": last.weights_hash or None if last is not None else None,
         "reductions": tally.reductions,
+        **({"slice_scores": _slice_scores(tally)} if request.propagate and not request.each else {}),
         "seconds": {**seconds, "total": round(total, 3)},
     }
     if request.each:
@@ -241,6 +242,12 @@ def _report(request: Request, grid: Grid, found: list[dict[str, Any]], tally: _T
 
 def _rounded(score: float) -> float | None:
     return None if math.isnan(score) else round(score, 4)
+
+
+def _slice_scores(tally: _Tally) -> dict[str, float]:
+    """Confidence on each slice of the propagation, by its index along the axis; 1 where it began."""
+    scores = next((answer.slice_scores for answer in reversed(tally.answers) if answer.slice_scores), {})
+    return {str(index): round(score, 4) for index, score in sorted(scores.items())}
 
 
 def _size(entry: dict[str, Any], grid: Grid) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_sammed.plugin.frame import COLOUR
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from napari_sammed.plugin.image_view import ImageView
 
-_PIXELS = 40  # of the canvas, whatever the zoom
+_PIXELS = 44  # of the canvas, as it is zoomed then
+_BORDER = 0.07  # of that
 _WHILE = 20_000  # ms
 
 
@@ -58,14 +60,13 @@ class Ring:
                 name=f"{self.image.name} look here",
                 face_color="transparent",
                 border_color=COLOUR,
-                border_width=0.06,
-                size=_PIXELS,
-                canvas_size_limits=(_PIXELS, _PIXELS),
+                border_width=_BORDER,
                 **like(self.image),
             )
             self.layer.editable = False
             self._activate(active)
         self.layer.data = [list(index)]
+        self.layer.size = _PIXELS * self.layer.scale_factor / np.abs(self.layer.scale).min()
         self.layer.selected_data = set()
         self._timer.start()
 

@@ -101,7 +101,7 @@ def test_the_worst_slice_differs_from_its_neighbours_there():
     found = by_slices(MaskPrompt(mask, (3, 0, 0)), 0, slices, (3.0, 1.0, 1.0))
     assert found.index[0] == 7 and Box((10, 20), (20, 40)).contains(found.index[1:])
     assert found.reason == (
-        "Slice 7 can be trusted least (score 0.70, overlap 0.50, area jump 0.67): it differs from its neighbours here."
+        "Slice 7 is the most doubtful (score 0.70, overlap 0.50, area jump 0.67): it differs from its neighbours here."
     )
 
 

@@ -232,7 +232,7 @@ def test_where_next_goes_there_with_a_ring_that_ends(start):
     hands.press(hands.panel.cockpit.buttons["next"])
     hands.settle()
     ring = hands.segmentation.cockpit.ring.layer
-    assert slice_of(hands) == 5 and "Slice 5 can be trusted least" in hands.message
+    assert slice_of(hands) == 5 and "Slice 5 is the most doubtful" in hands.message
     (place,) = ring.data.astype(int).tolist()
     assert place[0] == 5 and (leak[1][tuple(place[1:])] or column()[5][tuple(place[1:])])
     assert hands.viewer.layers.selection.active is active, "the user's tool stays"
