@@ -58,6 +58,7 @@ class PromptIntake:
         InputError
             For a prompt that does not fit; those after it are not taken.
         """
+        session.neighbours = self._preferences["neighbours"]
         added, altered = self._writer.changes(self._panel.slices.span)
         for number in sorted(altered, reverse=True):  # a removal moves those behind it
             self._alter(session, number, altered[number])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from napari_sammed.geometry import Box
-from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
@@ -83,6 +83,8 @@ class Action:
         that this one loses by "settle".
     part : MaskPrompt, optional
         For "settle": the voxels.
+    beside : tuple of (int, Point)
+        For questions: labels of finished neighbours, and negative points in them that go along.
     """
 
     id: int
@@ -102,6 +104,7 @@ class Action:
     position: int | None = None
     sources: tuple[int, ...] = ()
     part: MaskPrompt | None = None
+    beside: tuple[tuple[int, Point], ...] = ()
 
     @property
     def asks(self) -> bool:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend, Cancel, ImageId, Partial, Prediction, Progress
 from napari_sammed.errors import NotReady
+from napari_sammed.prompts import Prompts
 from napari_sammed.session.history import Action, History, Origin
+from napari_sammed.session.neighbours import told
+from napari_sammed.session.roster import roster
 from napari_sammed.session.slices import anchors, spoken_of
 
 if TYPE_CHECKING:
@@ -105,8 +108,10 @@ class Asker:
         self, action: Action, previous: Logits | None, cancel: Cancel | None, progress: Progress | None
     ) -> Prediction:
         with self._lock:
-            prompts = self._history.question(action)
-        return self._backend.predict(
+            own = self._history.question(action)
+            sentence = told(action.beside, {label: entry.name for label, entry in roster(self._history.done).items()})
+        prompts = Prompts((*(point for _, point in action.beside), *own))  # the last one has a meaning of its own
+        answer = self._backend.predict(
             self._image,
             action.model,
             prompts,
@@ -117,6 +122,7 @@ class Asker:
             progress=progress,
             idle=self._idle,
         )
+        return replace(answer, reductions=(*answer.reductions, sentence)) if sentence else answer
 
     def _propagate(
         self,

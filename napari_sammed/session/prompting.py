@@ -12,10 +12,11 @@ from napari_sammed.backend.masks import changed
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.prompts import Point, Prompt, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts
 from napari_sammed.session.actions import Action
 from napari_sammed.session.arranging import SessionArranging
 from napari_sammed.session.history import span_of
+from napari_sammed.session.neighbours import Beside, beside
 from napari_sammed.session.roster import Overlap
 from napari_sammed.session.routing import AUTO, Routing
 from napari_sammed.volume import Volume
@@ -38,6 +39,7 @@ class SessionPrompts(SessionArranging):
         super().__init__(image, backend, journal, source, overlap, read_only)
         self.window = window or Window.auto(image)
         self.model = AUTO
+        self.neighbours = False
         self._routing = Routing(image.grid, backend, self.history, whole=image.in_memory)
 
     def look_at(self, view: Box | None) -> None:
@@ -154,6 +156,7 @@ class SessionPrompts(SessionArranging):
                     prompt=box,
                     model=name,
                     window=self.window,
+                    beside=(),
                     **self._routing.place(name, box, axis, None),
                 )
                 for box, title in zip(boxes, names or [""] * len(boxes), strict=True)
@@ -259,6 +262,21 @@ class SessionPrompts(SessionArranging):
         reading = (state.reading + step) % len(state.readings)
         self.choose(reading, state.label)
         return reading
+
+    def _record(self, **what: Any) -> Action:
+        """A new action; a question takes along what the finished neighbours say."""
+        if self.neighbours and what.get("model") and what["do"] in ("prompt", "replace", "remove"):
+            what.setdefault("beside", self._beside(Action(self.history.next_id, **what)))
+        return super()._record(**what)
+
+    def _beside(self, asked: Action) -> Beside:
+        """Points in the finished neighbours; none for closer looks, nor where a network of boxes gets a box."""
+        card = self.backend.card(asked.model)
+        question = self.history.supposing(asked).question(asked)
+        if asked.zoom or ("point" not in card.prompts and (question.of(Box) or question.of(MaskPrompt))):
+            return ()
+        planar = 3 not in card.dimensions
+        return beside(question, asked.region, self.history.objects.values(), asked.label, self.image.grid, planar)
 
     def _target(self, label: int, number: int) -> int:
         """The action that gave a prompt, by the prompt's place among the standing ones."""

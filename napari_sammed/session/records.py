@@ -48,6 +48,8 @@ def action_to_json(action: Action) -> dict[str, Any]:
         entry["sources"] = list(action.sources)
     if action.part is not None:
         entry["part"] = prompt_to_json(action.part)
+    if action.beside:
+        entry["beside"] = [[label, prompt_to_json(point)] for label, point in action.beside]
     return entry
 
 
@@ -71,6 +73,7 @@ def action_from_json(entry: dict[str, Any]) -> Action:
         position=entry.get("position"),
         sources=tuple(entry.get("sources", ())),
         part=prompt_from_json(entry["part"]) if "part" in entry else None,
+        beside=tuple((int(label), prompt_from_json(point)) for label, point in entry.get("beside", ())),
     )
 
 

@@ -58,6 +58,8 @@ class Session(SessionComparing):
         Label of the object that new prompts belong to.
     model : str
         Registry name for new prompts, or "auto".
+    neighbours : bool
+        Whether finished (locked) objects near the prompts of another one tell the model that they are not part of it.
     """
 
     def __init__(
