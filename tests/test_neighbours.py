@@ -145,7 +145,7 @@ def test_a_finished_neighbour_keeps_the_walker_out_and_is_replayed(volume, backe
     assert len(stored) == 1 and history.find(action.id).beside == action.beside
 
 
-def test_changed_and_removed_prompts_take_them_along_boxes_for_networks_of_boxes_do_not(volume, backend):
+def test_changed_and_removed_prompts_take_them_along_networks_of_boxes_get_none(volume, backend):
     with Session(volume, backend) as session:
         session.neighbours = True
         session.take(block((2, 10, 5), (10, 30, 30)), "left")
