@@ -39,7 +39,7 @@ class StrokeLayer(PromptLayer):
         self.size: float = USUAL
         self.on_size: Callable[[float], None] = lambda _: None
         self._positive = True
-        self._drawn: list[Stroke] = []  # by the user, and not shown yet as the session has them
+        self._painted: list[Stroke] = []  # by the user, and not shown yet as the session has them
         self._freehand = Freehand(self._on_drawn, self._on_drawing)
         self._quiet = False  # we change the layer's mode for a moment
 
@@ -69,19 +69,19 @@ class StrokeLayer(PromptLayer):
 
     def show(self, prompts: Prompts) -> None:
         super().show(prompts)
-        self._drawn.clear()
+        self._painted.clear()
 
     def changes(self, span: tuple[int, int] | None) -> tuple[list[Prompt], dict[int, Prompt | None]]:
         added, altered = super().changes(span)
-        return [*added, *self._drawn], altered
+        return [*added, *self._painted], altered
 
     def blank(self) -> None:
         super().blank()
-        self._drawn.clear()
+        self._painted.clear()
 
     def forget(self) -> None:
         super().forget()
-        self._drawn.clear()
+        self._painted.clear()
 
     def _made(self) -> Any:
         layer = self.viewer.add_shapes(
@@ -158,7 +158,7 @@ class StrokeLayer(PromptLayer):
         if inside.any():  # a stroke may lead out of the image
             points = tuple(map(tuple, simplified(places[inside], list(shown)).tolist()))
             axis = hidden_axis(self.viewer.dims, self.image.ndim)
-            self._drawn.append(Stroke(points, self._positive, self.size / 2, axis))
+            self._painted.append(Stroke(points, self._positive, self.size / 2, axis))
         self._quiet = True
         try:  # ends the sketch: after a short way napari would follow the mouse until the next click
             self.layer.mode = "pan_zoom"

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_sammed.plugin.views.brush import BrushSize
 from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
@@ -92,7 +93,7 @@ class Panel(QWidget):
         self.modes = ModeButtons(self)
         self.preview = PreviewBox(self)
         self.slices = SliceRange(self)
-        self.brush = self.modes.size_of_brush
+        self.brush = BrushSize(self)
         self.objects = ObjectList(self)
         self.overlaps = OverlapBar(self)
         self.readings = ReadingBar(self)
@@ -113,7 +114,9 @@ class Panel(QWidget):
             button.clicked.connect(lambda _, name=name: self._on_action(name))
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
-        self.sections["prompt"].add(self.modes, self.preview, self.slices, self._row("undo", "redo", "clear"))
+        self.sections["prompt"].add(
+            self.modes, self._row(self.preview, self.brush), self.slices, self._row("undo", "redo", "clear")
+        )
         files = self._row("save", self.save_options, self.session_button)
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, files, self.saved)
         propagate = self._row("propagate")
@@ -136,6 +139,7 @@ class Panel(QWidget):
         for widget in (
             self.modes,
             self.preview,
+            self.brush,
             self.slices,
             self.objects,
             self.closer,

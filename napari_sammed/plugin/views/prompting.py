@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
-
-from napari_sammed.plugin.views.brush import BrushSize
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
 MODES = {
     "positive": ("Point +", "Click what belongs to the object"),
     "negative": ("Point -", "Click what does not belong to the object"),
     "box": ("Box", "Draw a rectangle around the object"),
-    "navigate": ("Move", "Move, zoom and scroll without prompting"),
     "brush": ("Brush", "Paint what belongs to the object; the model goes on around it"),
     "eraser": ("Eraser", "Paint over what does not belong to the object"),
+    "navigate": ("Move", "Move, zoom and scroll without prompting"),
 }
-"""In rows of four; the size of the brush ends the last one."""
+
+_PADDING = 14  # pixels
 
 
 def with_key(tooltip: str, key: str) -> str:
@@ -26,7 +25,7 @@ def with_key(tooltip: str, key: str) -> str:
 
 
 class ModeButtons(QWidget):
-    """A button for each tool, one of them down, and the size of the brush beside its own.
+    """A button for each tool, one of them down.
 
     Signals
     -------
@@ -40,19 +39,19 @@ class ModeButtons(QWidget):
         super().__init__(parent)
         self.buttons: dict[str, QPushButton] = {}
         group = QButtonGroup(self)
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        for place, (mode, (label, tooltip)) in enumerate(MODES.items()):
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(3)
+        for mode, (label, tooltip) in MODES.items():
             button = QPushButton(label, self)
             button.setCheckable(True)
             button.setToolTip(tooltip)
             button.setObjectName(f"mode-{mode}")
+            button.setMinimumWidth(button.fontMetrics().horizontalAdvance(label) + _PADDING)  # by itself, it is wider
             button.clicked.connect(lambda _, mode=mode: self.chosen.emit(mode))
             group.addButton(button)
-            grid.addWidget(button, *divmod(place, 4))
+            row.addWidget(button)
             self.buttons[mode] = button
-        self.size_of_brush = BrushSize(self)
-        grid.addWidget(self.size_of_brush, 1, 2, 1, 2)
         self.show_mode("navigate")
 
     def show_mode(self, mode: str) -> None:
