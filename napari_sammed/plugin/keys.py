@@ -30,7 +30,7 @@ SHORTCUTS = {
     "redo": Shortcut("Redo (also Ctrl+Shift+Z)", "Shift+U"),
     "toggle": Shortcut("Clicks: add or remove", "W"),
     "box": Shortcut("Draw a box", "G"),
-    "brush": Shortcut("Brush, or eraser", "J"),
+    "brush": Shortcut("Brush, or eraser", "Shift+B"),
     "flip": Shortcut("Turn the selected prompts into the other kind", "Shift+W"),
     "propagate": Shortcut("Propagate through the volume", "Q"),
     "worst": Shortcut("Go to the worst slice of the object", "J"),

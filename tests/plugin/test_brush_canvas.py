@@ -85,7 +85,7 @@ def test_a_stroke_is_kept_where_it_was_drawn_and_the_mask_goes_on_around_it(open
 def test_a_session_of_strokes(open_plugin):
     volume, first, second = two_balls()
     hands = open_plugin(volume.array, show=True, scale=(3, 1, 1))
-    hands.key(Qt.Key.Key_J)
+    hands.key(Qt.Key.Key_B, Qt.KeyboardModifier.ShiftModifier)
     assert hands.writer.mode == "brush" and hands.panel.modes.buttons["brush"].isChecked()
 
     paint(hands, middle(first))  # a press alone is a dab
@@ -105,7 +105,7 @@ def test_a_session_of_strokes(open_plugin):
     assert hands.labels[first | marked(dab, first.shape) | marked(short, first.shape)].all()
     assert second.sum() > (hands.labels[second] > 0).sum() > (second & marked(short, first.shape)).sum(), "near it"
 
-    hands.key(Qt.Key.Key_J)
+    hands.key(Qt.Key.Key_B, Qt.KeyboardModifier.ShiftModifier)
     assert hands.writer.mode == "eraser"
     paint(hands, (z, y, x), (z, y, x + 30), (z, y - 10, x + 30))  # out of the image
     (_, _, eraser) = hands.session.objects[1].prompts
@@ -119,7 +119,7 @@ def test_a_session_of_strokes(open_plugin):
 
     hands.key(Qt.Key.Key_N)
     assert not len(hands.writer.strokes.data)
-    hands.key(Qt.Key.Key_J)
+    hands.key(Qt.Key.Key_B, Qt.KeyboardModifier.ShiftModifier)
     paint(hands, (z, y, x))
     assert (hands.labels[marked(hands.session.objects[2].prompts.items[0], first.shape)] == 2).all()
     for _ in range(2):

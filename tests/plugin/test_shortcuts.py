@@ -105,9 +105,9 @@ def test_kept_keys_that_make_no_sense_are_left_out_with_a_warning(keyboard, capl
     assert [record.message.split("”")[0].split("“")[1] for record in caplog.records] == [
         SHORTCUTS[name].title for name in ("new", "undo", "box")
     ]
-    found.set("new", "Alt+J")
+    found.set("new", "J")
     kept = Memory().get("shortcuts")
-    assert kept == {"redo": "Shift+J", "new": "Alt+J", "of another version": "Shift+K"}
+    assert kept == {"redo": "Shift+J", "new": "J", "of another version": "Shift+K"}
 
 
 def test_a_memory_that_is_damaged_is_put_aside(config, caplog):
