@@ -57,11 +57,11 @@ def test_a_change_counts_at_once_wherever_the_keys_are_bound(keyboard, done):
     keyboard.bind(layer)
     assert press(viewer, "N") and press(layer, "Ctrl+Z") and not press(viewer, "Ctrl+Z")
     assert done == ["new", "undo"]
-    assert keyboard.set("new", "Shift-J") is None
+    assert keyboard.set("new", "Shift-G") is None
     assert not press(viewer, "N") and not press(layer, "N")
-    assert press(viewer, "Shift+J") and press(layer, "Shift+J") and done[2:] == ["new", "new"]
+    assert press(viewer, "Shift+G") and press(layer, "Shift+G") and done[2:] == ["new", "new"]
     keyboard.release(layer)
-    assert not layer.keymap and press(viewer, "Shift+J")
+    assert not layer.keymap and press(viewer, "Shift+G")
 
 
 def test_keys_are_exchanged_between_actions_taken_away_and_reset(keyboard):
@@ -98,16 +98,16 @@ def test_keys_that_cannot_be_are_refused_and_nothing_changes(keyboard, key, why)
 
 
 def test_kept_keys_that_make_no_sense_are_left_out_with_a_warning(keyboard, caplog):
-    kept = {"new": "P", "undo": "nonsense", "redo": "Shift+J", "box": "Shift+J", "of another version": "Shift+K"}
+    kept = {"new": "P", "undo": "nonsense", "redo": "Shift+G", "box": "Shift+G", "of another version": "Shift+K"}
     Memory().note("shortcuts", kept)
     found = again(keyboard)
-    assert found.shortcuts == {name: s.key for name, s in SHORTCUTS.items()} | {"redo": "Shift+J"}
+    assert found.shortcuts == {name: s.key for name, s in SHORTCUTS.items()} | {"redo": "Shift+G"}
     assert [record.message.split("”")[0].split("“")[1] for record in caplog.records] == [
         SHORTCUTS[name].title for name in ("new", "undo", "box")
     ]
-    found.set("new", "J")
+    found.set("new", "Alt+J")
     kept = Memory().get("shortcuts")
-    assert kept == {"redo": "Shift+J", "new": "J", "of another version": "Shift+K"}
+    assert kept == {"redo": "Shift+G", "new": "Alt+J", "of another version": "Shift+K"}
 
 
 def test_a_memory_that_is_damaged_is_put_aside(config, caplog):
@@ -149,14 +149,14 @@ def test_the_list_is_searched_and_edited_with_real_keys(open_plugin, qtbot):
         QTest.keyClick(dialog.buttons[name], key, modifier)
         return dialog.message.text()
 
-    assert "is Shift+J now" in give("new", Qt.Key.Key_J, SHIFT)
-    assert dialog.buttons["new"].text() == "Shift+J" and "Shift+J" in hands.panel.objects.new_button.toolTip()
+    assert "is Shift+G now" in give("new", Qt.Key.Key_G, SHIFT)
+    assert dialog.buttons["new"].text() == "Shift+G" and "Shift+G" in hands.panel.objects.new_button.toolTip()
     assert "napari's key" in give("new", Qt.Key.Key_P)
-    assert dialog.buttons["new"].text() == "Shift+J"
+    assert dialog.buttons["new"].text() == "Shift+G"
     give("new", Qt.Key.Key_Escape)
-    assert dialog.isVisible() and dialog.buttons["new"].text() == "Shift+J"
-    assert "had that key and has Shift+J" in give("new", Qt.Key.Key_U)
-    assert hands.panel.actions_["undo"].toolTip().endswith("(key Shift+J)")
+    assert dialog.isVisible() and dialog.buttons["new"].text() == "Shift+G"
+    assert "had that key and has Shift+G" in give("new", Qt.Key.Key_U)
+    assert hands.panel.actions_["undo"].toolTip().endswith("(key Shift+G)")
     assert "has no key now" in give("box", Qt.Key.Key_Backspace)
     assert "(key" not in hands.panel.modes.buttons["box"].toolTip()
     assert "napari's key for “Save Selected Layers" in give("box", Qt.Key.Key_S, CTRL)
@@ -167,7 +167,7 @@ def test_the_list_is_searched_and_edited_with_real_keys(open_plugin, qtbot):
     assert len(hands.session.objects) == 1
     hands.key(Qt.Key.Key_U)
     assert len(hands.session.objects) == 2
-    hands.key(Qt.Key.Key_J, SHIFT)
+    hands.key(Qt.Key.Key_G, SHIFT)
     hands.key(Qt.Key.Key_Z, CTRL)
     assert not hands.session.objects[1].prompts
     hands.widget.coordinator._shortcut_list.show()
