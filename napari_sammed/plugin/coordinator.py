@@ -56,6 +56,7 @@ class Coordinator(ImageChoice):
             "worst": lambda: self._with(lambda current: current.cockpit.go_to_worst()),
             "next": lambda: self._with(lambda current: current.cockpit.where_next()),
             "closer": lambda: self._with(Segmentation.look_closer),
+            "compare": lambda: self._with(Segmentation.compare),
             "clear": lambda: self._with(Segmentation.clear),
             "toggle": self._toggle_sign,
             "box": lambda: self._set_mode("box"),

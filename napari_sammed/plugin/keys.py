@@ -36,6 +36,7 @@ SHORTCUTS = {
     "worst": Shortcut("Go to the worst slice of the object", "J"),
     "next": Shortcut("Where to click next", "Shift+J"),
     "closer": Shortcut("Look closer", "K"),
+    "compare": Shortcut("Compare models", "Shift+C"),
     "reading": Shortcut("Next reading of an ambiguous answer", "H"),
     "reading back": Shortcut("Reading before", "Shift+H"),
     "clear": Shortcut("Clear the object"),

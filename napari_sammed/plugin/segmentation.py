@@ -104,6 +104,10 @@ class Segmentation(Showing):
         """Segment a part of the current object again, magnified."""
         self._desk.when_open(self._closer.start)
 
+    def compare(self) -> None:
+        """Ask all models that are on this machine about the current object."""
+        self._desk.when_open(self.comparison.start)
+
     def show_reading(self, step: int) -> None:
         """Show the next reading of an ambiguous answer, or with -1 the one before."""
 

@@ -19,6 +19,7 @@ from napari_sammed.plugin.brush import Brush
 from napari_sammed.plugin.classes import ClassView
 from napari_sammed.plugin.closer_look import CloserLook
 from napari_sammed.plugin.cockpit import Cockpit
+from napari_sammed.plugin.comparison import ModelComparison
 from napari_sammed.plugin.coordinates import obstacle
 from napari_sammed.plugin.desk import Desk
 from napari_sammed.plugin.edits import painted
@@ -108,6 +109,7 @@ class Showing:
         )
         self._closer = CloserLook(desk)
         self.cockpit = Cockpit(desk)
+        self.comparison = ModelComparison(desk)
         self._classes = ClassView(desk)
         self._overlaps = OverlapQuestion(desk)
         self._brush = Brush(desk)
@@ -158,6 +160,7 @@ class Showing:
         self._later.stop()
         self.cockpit.leave()
         self._preview.leave()
+        self._desk.gui.post(self.comparison.leave)  # outside of napari's own callbacks
         self.writer.blank(self._extent)
 
     def come_back(self) -> None:
@@ -187,6 +190,7 @@ class Showing:
         self._later.stop()
         self._stop_listening()
         self._preview.close()
+        self.comparison.close()
         self._ahead.close()
         self._rows.close()
         self._classes.close()
@@ -274,6 +278,7 @@ class Showing:
         if change.box is not None:
             self.writer.show_labels(change.box, self.session.labels)
         self._preview.on_change(change)
+        self.comparison.on_change(change)
         self._later.start()
 
     def _catch_up(self) -> None:

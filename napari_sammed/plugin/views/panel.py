@@ -23,6 +23,7 @@ from napari_sammed.plugin.views.choosers import ImageSection
 from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.cockpit import CockpitView, PropagateMenu
+from napari_sammed.plugin.views.comparison import ComparisonView
 from napari_sammed.plugin.views.frames import FrameChooser
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.offers import OfferBar
@@ -41,6 +42,10 @@ ACTIONS = {
     "propagate": (
         "Propagate",
         "Carry the object through the volume, both ways; after a correction, as far as that matters",
+    ),
+    "compare": (
+        "Compare models",
+        "Ask all models whose weights are here about the object's prompts, and see where they differ; changes nothing",
     ),
     "clear": ("Clear", "Remove the object's prompts and mask; undo brings them back"),
     "save": ("Save…", "Write all objects as a label image on the image's own grid"),
@@ -100,6 +105,7 @@ class Panel(QWidget):
         self.propagate_menu = PropagateMenu(self)
         self.cockpit = CockpitView(self)
         self.closer = CloserRow(self)
+        self.comparison = ComparisonView(self)
         self.classes = ClassSection(self)
         self.status = StatusView(self)
         self.offers = OfferBar(self)
@@ -121,14 +127,16 @@ class Panel(QWidget):
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, files, self.saved)
         propagate = self._row("propagate")
         propagate.layout().addWidget(self.propagate_menu)
+        propagate.layout().addWidget(self.actions_["compare"])
         propagate.layout().setSpacing(2)
-        self.sections["refine"].add(propagate, self.cockpit, self.closer)
+        self.sections["refine"].add(propagate, self.cockpit, self.closer, self.comparison)
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
         layout.setSpacing(6)
         for key, section in self.sections.items():
             layout.addWidget(section)
             section.toggled.connect(lambda opened, key=key: self.section_toggled.emit(key, opened))
+        self.comparison.grown.connect(self.sections["refine"].grown)
         layout.addStretch(1)
         self._arrange(controls)
         self.slices.set_limits(None)
