@@ -3,10 +3,12 @@
     python examples/screenshots.py FOLDER [--sample brain|torso|abdomen] [--image FILE [--labels FILE]]
     python examples/screenshots.py FOLDER --image FILE --labels FILE --closer LABEL
     python examples/screenshots.py FOLDER --image FILE --labels FILE --preview LABEL
+    python examples/screenshots.py FOLDER --image FILE --labels FILE --compare LABEL
 
 The second form draws a box around one structure of the reference labels and looks closer at it, with LiteMedSAM:
 pictures before and after, one of both side by side with the reference as an outline, and the Dice of both. The third
-rests the pointer on a structure, with LiteMedSAM, and takes the preview.
+rests the pointer on a structure, with LiteMedSAM, and takes the preview; the fourth asks all models that are here about
+one click on a structure.
 
 Needs a display (``xvfb-run -a -s "-screen 0 1600x1000x24"`` gives one).
 """
@@ -283,6 +285,26 @@ def preview(sample: Sample, label: int, folder: Path) -> None:
     guide.viewer.close()
 
 
+def compare(sample: Sample, label: int, folder: Path) -> None:
+    """What all models that are on this machine make of one click inside of a structure."""
+    guide = Tour(sample, folder)
+    guide.panel.image_section.model.box.set_key("litemedsam")
+    index, piece = largest_piece(sample, label)
+    place = np.unravel_index(int(ndimage.distance_transform_edt(piece).argmax()), piece.shape)
+    box = Box.of_mask(piece)
+    guide.zoom_to((*index, *box.low), (*index, *np.subtract(box.high, 1)), 0.35)
+    around = box.grow(box.shape).intersect(Box.of_shape(piece.shape))
+    guide.image.contrast_limits = np.percentile(guide.image.data[index or ...][around.slices], (0.5, 99.5))
+    guide.click((*index, *place))
+    guide.panel.preview.box.setChecked(False)
+    guide.act("compare")
+    guide.picture("compared")
+    guide.panel.comparison.table.selectRow(1)
+    guide.picture("compared_one_selected")
+    guide.widget.coordinator.close(wait=True)
+    guide.viewer.close()
+
+
 def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Innermost voxel, and low and high corner on its slice, of the largest structure and of one of middling size."""
     labels = sample.labels
@@ -318,6 +340,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--closer", type=int, metavar="LABEL")
     parser.add_argument("--preview", type=int, metavar="LABEL")
+    parser.add_argument("--compare", type=int, metavar="LABEL")
     arguments = parser.parse_args()
     sample = load(arguments.sample) if arguments.image is None else read(arguments.image, arguments.labels)
     with tempfile.TemporaryDirectory() as sessions:
@@ -327,6 +350,8 @@ def main() -> None:
             closer(sample, arguments.closer, arguments.folder)
         elif arguments.preview is not None:
             preview(sample, arguments.preview, arguments.folder)
+        elif arguments.compare is not None:
+            compare(sample, arguments.compare, arguments.folder)
         else:
             tour(sample, arguments.folder)
         application.processEvents()

@@ -20,7 +20,7 @@ from napari_sammed.session import Comparison, Session
 from napari_sammed.session.agreement import Agreement, agreement
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from napari_sammed.plugin.desk import Desk
     from napari_sammed.session import Change
@@ -29,7 +29,7 @@ COLOURS = ("#56b4e9", "#f0e442", "#cc79a7", "#009e73", "#d55e00", "#ffffff", "#e
 """Of the models' outlines; those of Okabe and Ito that are seen on dark images. Further models have dashed lines."""
 _DARK = "#1a1a1a"  # the other dash
 _PALE = "66"  # opacity of those that are not selected, in hexadecimal
-_WIDTH = 2.0  # pixels of the canvas
+_WIDTH = 2.5  # pixels of the canvas
 _MOMENT = 40  # ms that the user stays on a slice before outlines are drawn on it
 
 
@@ -54,6 +54,7 @@ class ModelComparison:
         self.map: Image | None = None
         self._comparison: Comparison | None = None
         self._measured: Agreement | None = None
+        self._filled: Labels | None = None  # the layer of objects, which is filled again afterwards
         self._timer = QTimer(desk.panel)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_MOMENT)
@@ -90,6 +91,9 @@ class ModelComparison:
             self._desk.session.cancel_comparison()
         self._comparison = self._measured = None
         self.outlines.remove()
+        if self._filled is not None:
+            self._filled.contour = 0
+            self._filled = None
         layer, self.map = self.map, None
         if layer is not None and layer in self._desk.viewer.layers:
             with keeping_active(self._desk.viewer):
@@ -131,6 +135,7 @@ class ModelComparison:
         whole: Future[None] = Future()
         self._desk.answers.expect(whole, lambda _: self._on_all(comparison))
         self._show_rows()
+        self._bare()
         for name, future in comparison.answers.items():
             future.add_done_callback(lambda _, name=name: self._desk.gui.post(self._on_answer, comparison, whole))
 
@@ -203,8 +208,8 @@ class ModelComparison:
         if answer is None or measured is None or name not in measured.voxels:
             return ()
         size = messages.size(measured.voxels[name], self._desk.session.image.grid) or "empty"
-        seconds = f"{answer.seconds['total']:.1f}" if "total" in answer.seconds else "-"
-        return _number(answer.score), size, _number(measured.dice[name]), seconds
+        seconds = sum(time for step, time in answer.seconds.items() if step != "total")  # which counts waiting, too
+        return _number(answer.score), size, _number(measured.dice[name]), f"{seconds:.1f}"
 
     def _note(self, name: str) -> str:
         """Why there are no figures of a model."""
@@ -255,6 +260,13 @@ class ModelComparison:
             drawn += [Outline(path, tuple(colours)) for path in paths]
         self.outlines.show(drawn)
 
+    def _bare(self) -> None:
+        """Show objects as outlines too: filled, they would cover what is compared."""
+        labels = self._desk.writer.labels
+        if labels is not None and labels.contour == 0:
+            labels.contour = 1
+            self._filled = labels
+
     def _show_map(self) -> None:
         """Show where the models differ, if they do, right above the image."""
         found = self._measured
@@ -272,7 +284,7 @@ class ModelComparison:
                 axis_labels=image.axis_labels,
                 colormap=_colormap(),
                 contrast_limits=(0, 0.5),
-                opacity=0.7,
+                opacity=0.5,
                 interpolation2d="nearest",
             )
             layers = viewer.layers
@@ -286,10 +298,10 @@ def _number(value: float) -> str:
 
 
 def _colormap() -> Any:
-    """Inferno, as seen on black: clear where all agree."""
+    """Magma without its ends, which look like images: clear where all agree."""
     from napari.utils import Colormap
     from napari.utils.colormaps import ensure_colormap
 
-    colours = np.array(ensure_colormap("inferno").map(np.linspace(0.25, 1, 64)))
+    colours = np.array(ensure_colormap("magma").map(np.linspace(0.25, 0.85, 64)))
     colours[0, 3] = 0
     return Colormap(colours, name="disagreement")

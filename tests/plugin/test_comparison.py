@@ -87,6 +87,7 @@ def test_a_comparison_by_key_and_its_answer_taken_over(open_plugin, scene, sessi
     assert set(shown(hands)) == set(colours)
     assert all(int(path[0, 0]) == z for paths in shown(hands).values() for path in paths)
     assert hands.viewer.layers.selection.active is hands.writer.points
+    assert hands.writer.labels.contour == 1
     differ = comparison.map
     assert differ.ndim == 3 and differ.data.shape[0] == 1
     assert differ.data.max() == pytest.approx(1 / 3) and differ.data.min() == 0
@@ -115,7 +116,7 @@ def test_a_comparison_by_key_and_its_answer_taken_over(open_plugin, scene, sessi
     expected[answers["pixelated"].box.slices] = answers["pixelated"].mask
     np.testing.assert_array_equal(taken == 1, expected)
     assert list(hands.viewer.layers) == layers and view.isHidden()
-    assert "Undo goes back" in hands.message
+    assert "Undo goes back" in hands.message and hands.writer.labels.contour == 0
     assert hands.panel.image_section.model.key == "pixelated"
     hands.key(Qt.Key.Key_U)
     np.testing.assert_array_equal(hands.labels, before)
