@@ -296,7 +296,7 @@ def compare(sample: Sample, label: int, folder: Path) -> None:
     around = box.grow(box.shape).intersect(Box.of_shape(piece.shape))
     guide.image.contrast_limits = np.percentile(guide.image.data[index or ...][around.slices], (0.5, 99.5))
     guide.click((*index, *place))
-    guide.panel.preview.box.setChecked(False)
+    guide.panel.preview.setChecked(False)
     guide.act("compare")
     guide.picture("compared")
     guide.panel.comparison.table.selectRow(1)

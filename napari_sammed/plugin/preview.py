@@ -66,7 +66,7 @@ class Preview:
         self._timer = QTimer(desk.panel)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._ask)
-        desk.panel.preview.switched.connect(self._follow)
+        desk.panel.preview.toggled.connect(self._follow)
         desk.on_mode(self._follow_soon)
         desk.viewer.dims.events.ndisplay.connect(self._follow_soon)
         desk.viewer.dims.events.current_step.connect(self._on_slice)
@@ -100,7 +100,7 @@ class Preview:
 
     def close(self) -> None:
         """Preview nothing any more."""
-        self._desk.panel.preview.switched.disconnect(self._follow)
+        self._desk.panel.preview.toggled.disconnect(self._follow)
         self._desk.viewer.dims.events.ndisplay.disconnect(self._follow_soon)
         self._desk.viewer.dims.events.current_step.disconnect(self._on_slice)
         self._stop()
@@ -120,7 +120,7 @@ class Preview:
         before, self._mode = self._mode, self._desk.writer.mode
         viewer = self._desk.viewer
         clicking = self._mode in (Mode.POSITIVE, Mode.NEGATIVE) and viewer.dims.ndisplay == 2
-        if not (clicking and self._desk.panel.preview.wanted):
+        if not (clicking and self._desk.panel.preview.isChecked()):
             self._stop()
         elif not self._following:
             self._following = True

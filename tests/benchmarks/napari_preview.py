@@ -119,7 +119,7 @@ def measure(clicks: int, model: str) -> tuple[dict[str, list[float]], list[float
             stage.panel.objects.new_button.click()
             QTest.qWait(150)
             index = stage.centres[random.integers(len(stage.centres))] + random.integers(-6, 7, 2)
-            stage.panel.preview.box.setChecked(way != "off")
+            stage.panel.preview.setChecked(way != "off")
             QTest.qWait(100)
             if way == "rested":
                 start = time.perf_counter()

@@ -65,7 +65,7 @@ def choose(hands, model: str) -> None:
 def test_a_comparison_by_key_and_its_answer_taken_over(open_plugin, scene, sessions, backend):
     volume, first, second = scene
     hands = open_plugin(volume.array, show=True, scale=(3, 1, 1))
-    hands.panel.preview.box.setChecked(False)  # it has a layer of its own
+    hands.panel.preview.setChecked(False)  # it has a layer of its own
     hands.mode("positive")
     hands.click(middle(first))
     before, layers = hands.labels.copy(), list(hands.viewer.layers)

@@ -161,12 +161,12 @@ def test_nothing_is_shown_beside_the_image_or_where_previews_are_off(pointer, sc
     pointer.over((z, -5, 5))
     hands.qtbot.waitUntil(lambda: not pointer.outlines.shown, timeout=5000)
     pointer.rest(middle(first))
-    hands.press(hands.panel.preview.box)
+    hands.press(hands.panel.preview)
     assert pointer.outlines.layer is None and not hands.viewer.mouse_move_callbacks
     pointer.over(middle(first))
     hands.qtbot.wait(200)
     assert pointer.outlines.layer is None
-    hands.press(hands.panel.preview.box)
+    hands.press(hands.panel.preview)
     pointer.rest(middle(first))
 
 
@@ -195,12 +195,12 @@ def test_a_slow_model_is_said_once_and_can_be_insisted_on(pointer, scene, backen
         raise AssertionError("wandered in vain")
 
     hands.look_at((z, y, x))
-    wander(lambda: not box.wanted)
+    wander(lambda: not box.isChecked())
     assert "thresholder needs 0.1 s" in box.note.text() and box.note.isVisible()
-    hands.press(box.box)
-    assert box.wanted and box.note.isHidden()
+    hands.press(box)
+    assert box.isChecked() and box.note.isHidden()
     wander(lambda: len(pointer.preview._seconds) == 0 and bool(pointer.outlines.shown))
-    assert box.wanted
+    assert box.isChecked()
 
 
 def test_a_slice_is_previewed_as_soon_as_it_is_encoded(open_plugin, scene, backend, monkeypatch):

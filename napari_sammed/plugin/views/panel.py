@@ -120,9 +120,9 @@ class Panel(QWidget):
             button.clicked.connect(lambda _, name=name: self._on_action(name))
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
         self.sections["image"].add(self.image_section)
-        self.sections["prompt"].add(
-            self.modes, self._row(self.preview, self.brush), self.slices, self._row("undo", "redo", "clear")
-        )
+        steps = self._row("undo", "redo", "clear")
+        beside = self._row(self.preview, self.brush)
+        self.sections["prompt"].add(self.modes, beside, self.preview.note, self.slices, steps)
         files = self._row("save", self.save_options, self.session_button)
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, files, self.saved)
         propagate = self._row("propagate")
