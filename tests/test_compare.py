@@ -255,3 +255,17 @@ def test_agreement_counts_where_all_answers_speak():
     np.testing.assert_allclose(whole, np.minimum(votes, 3 - votes) / 3, rtol=1e-6)
     nothing = agreement({"one": _answer(np.zeros(shape, bool), volume)}, None, volume)
     assert nothing.box is None and nothing.voxels == {"one": 0} and math.isnan(nothing.dice["one"])
+
+
+def test_finished_neighbours_are_heard_of_and_written_down(session, scene, backend, journal):
+    image, first, second = scene
+    session.add(Point(centre(second))).result()
+    session.lock(1)
+    session.new_object()
+    session.neighbours = True
+    session.add(Point(centre(first))).result()
+    found = session.compare(["pixelated"])
+    found.answers["pixelated"].result()
+    session.adopt(found, "pixelated")
+    assert session.history.done[-1].beside
+    np.testing.assert_array_equal(replay(journal, image, backend).labels(image.grid.box), session.labels())

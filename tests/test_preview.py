@@ -245,3 +245,15 @@ def test_a_click_where_the_pointer_rested_is_answered_already(session, scene, he
     session.preview(Point(centre(second))).result()
     backend.use_weights("sam-vit-l", ())  # which may change answers
     assert session.add(Point(centre(second))).result().mask.any() and held.asked == 4
+
+
+def test_previews_and_clicks_hear_of_finished_neighbours_alike(session, scene):
+    _, first, second = scene
+    session.add(Point(centre(second))).result()
+    session.lock(1)
+    session.new_object()
+    session.neighbours = True
+    for click in (Point(centre(first)), Point(centre(first, 0, 2, 1))):
+        preview, answer = session.preview(click).result(), session.add(click).result()
+        same(preview, answer)
+        assert session.history.done[-1].beside

@@ -84,7 +84,7 @@ class SessionComparing(SessionPreviews):
             for place, name in enumerate(fitting):
                 where = self._routing.again(name, state.label)
                 what = {"do": "adopt", "label": state.label, "model": name, "window": self.window}
-                action = questions[name] = Action(self.history.next_id, **what, **where)
+                action = questions[name] = Action(self.history.next_id, **self._informed(**what, **where))
                 told = None if progress is None else _within(progress, place, len(fitting))
                 asker = Asker(self.backend, self.image_id, self.history.supposing(action), self._lock)
                 answers[name] = self._comparing.submit(name, _work(asker, action, told))
@@ -117,7 +117,7 @@ class SessionComparing(SessionPreviews):
                 raise InputError(f"{state.name} has changed since the models were asked: compare them again.")
             before = self.history.mask(state.label)
             question = comparison.questions[model]
-            what = ("do", "label", "model", "window", "region", "axis", "zoom")
+            what = ("do", "label", "model", "window", "region", "axis", "zoom", "beside")
             action = self._record(**{name: getattr(question, name) for name in what})
             self._conversation.keep(action, answer)
             after = self.history.mask(state.label)

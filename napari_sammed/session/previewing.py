@@ -60,7 +60,7 @@ class SessionPreviews(SessionPrompts):
             return dropped
         with self._lock:
             label = self._free_label() if self.current is None else self.current
-            action = Action(self.history.next_id, label=label, **asked)
+            action = Action(self.history.next_id, **self._informed(label=label, **asked))
             supposed = self.history.supposing(action)
         asker = Asker(self.backend, self.image_id, supposed, self._lock, idle=True)
 

@@ -265,9 +265,14 @@ class SessionPrompts(SessionArranging):
 
     def _record(self, **what: Any) -> Action:
         """A new action; a question takes along what the finished neighbours say."""
-        if self.neighbours and what.get("model") and what["do"] in ("prompt", "replace", "remove"):
-            what.setdefault("beside", self._beside(Action(self.history.next_id, **what)))
-        return super()._record(**what)
+        return super()._record(**self._informed(**what))
+
+    def _informed(self, **what: Any) -> dict[str, Any]:
+        """What is recorded for an action, or would be, with what the finished neighbours say to a question."""
+        asks = what.get("model") and what["do"] in ("prompt", "replace", "remove", "adopt")
+        if self.neighbours and asks and "beside" not in what:
+            what["beside"] = self._beside(Action(self.history.next_id, **what))
+        return what
 
     def _beside(self, asked: Action) -> Beside:
         """Points in the finished neighbours; none for closer looks, nor for networks of boxes.

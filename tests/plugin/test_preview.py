@@ -54,7 +54,7 @@ class Pointer:
             end = time.monotonic() + 2
             while time.monotonic() < end:
                 self.hands.qtbot.wait(50)
-                if self.calm():
+                if self.calm() and np.allclose(self.preview._asked.index, index, atol=0.3):
                     return
         raise AssertionError("there is no ghost")
 
