@@ -443,3 +443,36 @@ def test_seeds_of_the_random_walker_are_all_that_was_painted(session, scene):
     inside = marked(wide, first.shape) & first
     assert mask[inside].mean() > 0.98, "of its own accord"
     assert answer.reductions == () or "stroke" not in " ".join(answer.reductions)
+
+
+def test_what_was_painted_by_hand_stays_under_later_clicks_if_it_is_held(session, scene, backend, journal):
+    _, first, _ = scene
+    add(session, Point(centre(first)))
+    z, y, x = (int(c) for c in centre(first))
+    added, removed = Box((z, 0, 0), (z + 1, 2, 3)), Box((z, y - 1, x - 1), (z + 1, y + 1, x + 1))
+    for box, value in ((added, True), (removed, False)):
+        session.edit(np.full(box.shape, value), box, held=True)
+    add(session, Point((z + 1, y, x)))
+    assert shown(session)[added.slices].all() and not shown(session)[removed.slices].any()
+    expected = first.copy()
+    expected[added.slices], expected[removed.slices] = True, False
+    np.testing.assert_array_equal(shown(session), expected)
+    session.undo()
+    session.undo()
+    assert shown(session)[removed.slices].all() and shown(session)[added.slices].all()
+    session.redo()
+    session.redo()
+    np.testing.assert_array_equal(shown(session), expected)
+    add(session, Point((z, y - 1, x - 1)))
+    assert shown(session)[removed.slices].all(), "a click of the other kind there takes the painting back"
+    check_kept(session, scene, backend, journal)
+
+
+def test_an_edit_that_is_not_held_gives_way_to_the_next_answer(session, scene):
+    _, first, _ = scene
+    add(session, Point(centre(first)))
+    z = int(centre(first)[0])
+    box = Box((z, 0, 0), (z + 1, 2, 3))
+    session.edit(np.ones(box.shape, bool), box)
+    add(session, Point((z + 1, *centre(first)[1:])))
+    np.testing.assert_array_equal(shown(session), first)

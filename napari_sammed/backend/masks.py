@@ -41,6 +41,15 @@ def cut(mask: MaskPrompt | None, box: Box) -> MaskPrompt | None:
     return MaskPrompt(part, common.low) if part.any() else None
 
 
+def voxels_in(mask: MaskPrompt | None, box: Box) -> np.ndarray:
+    """A box of the image, filled with the part of a mask that lies in it: boolean, of the box's shape."""
+    found = np.zeros(box.shape, bool)
+    part = cut(mask, box)
+    if part is not None:
+        found[_within(part.extent, box)] = part.mask
+    return found
+
+
 def slice_mask(mask: MaskPrompt, axis: int, index: int) -> MaskPrompt:
     """One slice of a mask."""
     offset = list(mask.offset)

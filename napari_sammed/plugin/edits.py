@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from napari_sammed.backend.masks import voxels_in
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import Prompt
 from napari_sammed.session.history import ObjectState
@@ -40,20 +41,10 @@ def painted(
     where = tight.shift(box.low)
     masks: dict[int, np.ndarray] = {}
     for label in sorted({*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()} & set(objects)):
-        mask = own_part(objects[label], where)
+        mask = voxels_in(objects[label].mask, where)
         mask[changed] = after[changed] == label
         masks[label] = mask
     return where, masks
-
-
-def own_part(state: ObjectState, box: Box) -> np.ndarray:
-    """An object's mask inside a box, whether or not another object lies over it."""
-    part = np.zeros(box.shape, bool)
-    common = None if state.mask is None else state.mask.extent.intersect(box)
-    if state.mask is not None and common is not None:
-        inside = state.mask.mask[common.shift([-o for o in state.mask.offset]).slices]
-        part[common.shift([-lo for lo in box.low]).slices] = inside
-    return part
 
 
 def as_thick(prompt: Prompt, old: Prompt | None) -> Prompt:

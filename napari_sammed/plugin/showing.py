@@ -220,7 +220,9 @@ class Showing:
             return
         where, masks = found
         if masks:
-            self._desk.attempt(lambda session: [session.edit(mask, where, label) for label, mask in masks.items()])
+            self._desk.attempt(
+                lambda session: [session.edit(mask, where, label, held=True) for label, mask in masks.items()]
+            )
             self._desk.say("Took over what you painted.")
         else:
             self._desk.say(

@@ -82,7 +82,7 @@ class Action:
         Labels of other objects: which one is duplicated, which ones are merged into this one, which one gets the voxels
         that this one loses by "settle".
     part : MaskPrompt, optional
-        For "settle": the voxels.
+        For "settle": the voxels. For "edit": those that it changed, if they stay as painted whatever models say.
     beside : tuple of (int, Point)
         For questions: labels of finished neighbours, and negative points in them that go along.
     """

@@ -1,8 +1,9 @@
-"""What a brush and an eraser decide about an object: the voxels that were painted, whatever a model says of them.
+"""What brush, eraser and painting by hand decide about an object: those voxels, whatever a model says of them.
 
-A thick stroke holds from the moment it is drawn, moved or turned into the other kind, before any answer. What is done
-later wins where it contradicts: another stroke or an edit by hand in the voxels that they share, and a click or thin
-stroke of the other kind inside of it for all of it. What is taken away, undone or replaced never was.
+A thick stroke holds from the moment it is drawn, moved or turned into the other kind, before any answer; so do the
+voxels that an edit by hand has changed, if it was meant to be held. What is done later wins where it contradicts:
+another stroke or edit in the voxels that they share, and a click or thin stroke of the other kind inside of it for all
+of it. What is taken away, undone or replaced never was.
 """
 
 from __future__ import annotations
@@ -66,8 +67,13 @@ def thick(prompt: Prompt | None) -> bool:
     return isinstance(prompt, Stroke) and prompt.radius > 0
 
 
+def decides(action: Action) -> bool:
+    """Whether an action decides about voxels: a thick stroke, or an edit that is held."""
+    return thick(action.prompt) or (action.do == "edit" and action.part is not None)
+
+
 def constraints(actions: Sequence[Action], answers: Mapping[int, Prediction], whole: Box) -> list[Constraint]:
-    """What is decided by brush and eraser after some actions, in the order in which later ones win.
+    """What is decided by brush, eraser and hand after some actions, in the order in which later ones win.
 
     Parameters
     ----------
@@ -97,7 +103,20 @@ def constraints(actions: Sequence[Action], answers: Mapping[int, Prediction], wh
             found = [constraint for constraint in found if not constraint.contradicted(prompt)]
         if action.do in ("edit", "merge", "settle") and action.id in answers:
             found = [constraint.without(answers[action.id]) for constraint in found]
+        if action.do == "edit" and action.part is not None and action.id in answers:
+            found += _held(action.part, answers[action.id])
     return found
+
+
+def _held(changed: MaskPrompt, edit: Prediction) -> list[Constraint]:
+    """The voxels that an edit by hand has changed, as those that it added and those that it took away."""
+    box = changed.extent
+    added = np.zeros(box.shape, bool)
+    inside = box.intersect(edit.box)
+    if inside is not None:
+        added[_within(inside, box)] = edit.mask[_within(inside, edit.box)]
+    parts = Constraint(True, box, changed.mask & added), Constraint(False, box, changed.mask & ~added)
+    return [part for part in parts if part.mask.any()]
 
 
 def enforced(mask: MaskPrompt | None, found: Sequence[Constraint]) -> MaskPrompt | None:

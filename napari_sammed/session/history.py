@@ -18,7 +18,7 @@ from napari_sammed.backend.slicing import extent_of, in_region
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompt, Prompts
 from napari_sammed.session.actions import Action, Change, ObjectState
-from napari_sammed.session.constraints import Constraint, constraints, enforced, thick
+from napari_sammed.session.constraints import Constraint, constraints, decides, enforced, thick
 from napari_sammed.session.folding import Fold, folded, looked_closer
 from napari_sammed.session.overlaps import Contest, Parting, Withheld, undecided
 from napari_sammed.session.roster import Entry, Overlap, overlap_rule, painted, roster, stacked
@@ -261,7 +261,7 @@ class History:
         return {label: self._answered(label).withheld for label in labels}
 
     def constraints(self, label: int, before: Action | None = None) -> list[Constraint]:
-        """What was decided about an object by brush and eraser; see `napari_sammed.session.constraints`."""
+        """What was decided about an object by brush, eraser and hand; see `napari_sammed.session.constraints`."""
         actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
         return constraints(actions, self.answers, self._whole)
 
@@ -328,9 +328,9 @@ class History:
         return gone
 
     def _decided(self, label: int, before: Action | None) -> tuple[int, ...]:
-        """The actions that constraints come from; empty if no brush was used."""
+        """The actions that constraints come from; empty if none decides about voxels."""
         actions = [a for a in self.since_clear(label, before) if before is None or a.id != before.id]
-        return tuple(a.id for a in actions) if any(thick(a.prompt) for a in actions) else ()
+        return tuple(a.id for a in actions) if any(map(decides, actions)) else ()
 
     def _answered(self, label: int, before: Action | None = None) -> Fold:
         """The fold of the answers."""

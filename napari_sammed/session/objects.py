@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from napari_sammed.backend.base import Backend, Prediction
+from napari_sammed.backend.masks import voxels_in
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Prompts
@@ -155,13 +156,26 @@ class SessionObjects:
             self._conversation.keep(action, nothing)
         self._notify(label, extent)
 
-    def edit(self, mask: np.ndarray, box: Box, label: int | None = None) -> None:
-        """Replace an object's mask inside ``box`` by one that the user painted (boolean, of the box's shape)."""
+    def edit(self, mask: np.ndarray, box: Box, label: int | None = None, *, held: bool = False) -> None:
+        """Replace an object's mask inside a box by one that the user painted.
+
+        Parameters
+        ----------
+        mask : ndarray of bool
+            Of the box's shape.
+        box : Box
+        label : int, optional
+            Default: the current object.
+        held : bool
+            Whether the voxels that change stay as painted, whatever models answer later, as those of a brush do.
+        """
         label = self._changeable(label).label
         if mask.shape != box.shape or mask.dtype != bool:
             raise InputError(f"An edit of {box.shape} voxels needs a boolean mask, not {mask.dtype} of {mask.shape}.")
         with self._lock:
-            action = self._record(do="edit", label=label, region=box)
+            changed = mask ^ voxels_in(self.history.mask(label), box) if held else np.zeros(box.shape, bool)
+            part = MaskPrompt(changed, box.low) if changed.any() else None
+            action = self._record(do="edit", label=label, region=box, part=part)
             self._conversation.keep(action, Prediction.tight(mask, box, score=math.nan, model=BY_HAND))
         self._notify(label, box)
 

@@ -247,14 +247,17 @@ class SceneSession:
         return set()
 
     def _edit(self, label: int, real: np.ndarray, box: Box, known: MaskPrompt | None, action: int | None) -> None:
-        """Tell the session of an object's real voxels, if it does not know them."""
+        """Tell the session of an object's real voxels, if it does not know them.
+
+        Without an action that they belong to, somebody has painted them, which models must not undo.
+        """
         from napari_sammed.geometry import Box
 
         tight = Box.of_mask(real != _part(known, box))
         if tight is None:
             return
         with self._silence():
-            self.session.edit(real[tight.slices], tight.shift(box.low), label)
+            self.session.edit(real[tight.slices], tight.shift(box.low), label, held=action is None)
         own = self.session.history.done[-1].id
         self._answered.add(own)
         if action is not None:
