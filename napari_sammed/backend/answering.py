@@ -259,10 +259,10 @@ def _prediction(
 
     def found(reading: Logits) -> Prediction:
         if isinstance(model, SparingModel):
-            values, box = model.restore_object(reading)
+            mask, box = model.object_mask(reading)
         else:
-            values, box = model.restore(reading), reading.region.box
-        mask = reductions.cut(values > 0, box, limits)
+            mask, box = model.restore(reading) > 0, reading.region.box
+        mask = reductions.cut(mask, box, limits)
         return Prediction.tight(mask, box, score=reading.score, model=name)
 
     readings = [

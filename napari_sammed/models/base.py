@@ -247,8 +247,8 @@ class GrowingModel(PromptableModel, Protocol):
 class SparingModel(PromptableModel, Protocol):
     """A model whose regions may be far larger than what it finds in them."""
 
-    def restore_object(self, logits: Logits) -> tuple[np.ndarray, Box]:
-        """The part of `restore` outside of which nothing is positive, and where in the image it lies."""
+    def object_mask(self, logits: Logits) -> tuple[np.ndarray, Box]:
+        """Where `restore` is positive: a mask, and the part of the image that it fills; outside of it nothing is."""
         ...
 
 

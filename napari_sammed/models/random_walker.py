@@ -10,7 +10,8 @@ scale work as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ _THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
 _ELONGATION = 2.0  # worth of a longer shape against an unusual threshold
 _LEAST_SIZE = 40  # samples
 _CEILING = 20.0  # of the logits
+_AT_ONCE = 1 << 22  # voxels that logits are enlarged to at once
 _SHAPELESS = 0.02  # a lower score means a mere ball around the click, with no edge in view
 
 
@@ -168,28 +170,20 @@ class RandomWalker:
 
     def restore(self, logits: Logits) -> np.ndarray:
         """Logits on the image grid, enlarged linearly around the object, the floor elsewhere."""
-        part, place = self.restore_object(logits)
-        full = np.full(logits.region.box.shape, -_CEILING, np.float32)
-        full[place.shift([-low for low in logits.region.box.low]).slices] = part
+        region = logits.region.box
+        full = np.full(region.shape, -_CEILING, np.float32)
+        for part, place in _enlarged(logits):
+            full[place.shift([-low for low in region.low]).slices] = part
         return full
 
-    def restore_object(self, logits: Logits) -> tuple[np.ndarray, Box]:
-        """The part of `restore` around the object, and where in the image it lies; one voxel if there is nothing."""
+    def object_mask(self, logits: Logits) -> tuple[np.ndarray, Box]:
+        """Where `restore` is positive: a mask of the part around the object; one voxel if there is nothing."""
         region = logits.region.box
-        tight = Box.of_mask(logits.values > 0)
-        if tight is None:
+        parts = [(part > 0, place) for part, place in _enlarged(logits)]
+        if not parts:
             one = Box.of_shape((1,) * region.ndim)
-            return np.full(one.shape, -_CEILING, np.float32), one.shift(region.low)
-        if logits.values.shape == region.shape:
-            return logits.values, region
-        ratio = np.array(region.shape) / logits.values.shape
-        low = np.maximum(np.floor((np.array(tight.low) - 2) * ratio), 0).astype(int)
-        high = np.minimum(np.ceil((np.array(tight.high) + 2) * ratio), region.shape).astype(int)
-        lines = [(np.arange(a, b) + 0.5) / r - 0.5 for a, b, r in zip(low, high, ratio, strict=True)]
-        part = logits.values
-        for axis, line in enumerate(lines):
-            part = _interpolate(part, axis, line)
-        return part, Box(tuple(low), tuple(high)).shift(region.low)
+            return np.zeros(one.shape, bool), one.shift(region.low)
+        return np.concatenate([part for part, _ in parts]), parts[0][1].union(parts[-1][1])
 
     def grow(self, logits: Logits, image: Grid, prompts: Prompts, within: Box | None) -> Region | None:
         """Twice the region where the image goes on behind it and the mask reaches its rim or found no edges in it."""
@@ -328,6 +322,29 @@ def _choose(p: np.ndarray, scale: np.ndarray, places: int, boxed: bool) -> tuple
 def _logit(p: np.ndarray | float) -> np.ndarray | float:
     p = np.clip(p, 1e-9, 1 - 1e-7)
     return np.log(p / (1 - p))
+
+
+def _enlarged(logits: Logits) -> Iterator[tuple[np.ndarray, Box]]:
+    """Logits on the image grid around the object, in slabs of limited size, and where in the image these lie."""
+    region = logits.region.box
+    tight = Box.of_mask(logits.values > 0)
+    if tight is None:
+        return
+    if logits.values.shape == region.shape:
+        yield logits.values, region
+        return
+    ratio = np.array(region.shape) / logits.values.shape
+    low = np.maximum(np.floor((np.array(tight.low) - 2) * ratio), 0).astype(int)
+    high = np.minimum(np.ceil((np.array(tight.high) + 2) * ratio), region.shape).astype(int)
+    lines = [(np.arange(a, b) + 0.5) / r - 0.5 for a, b, r in zip(low, high, ratio, strict=True)]
+    place = Box(tuple(low), tuple(high)).shift(region.low)
+    rows = max(_AT_ONCE // math.prod(place.shape[1:]), 1)
+    for start in range(0, place.shape[0], rows):
+        part = logits.values
+        for axis, line in enumerate((lines[0][start : start + rows], *lines[1:])):
+            part = _interpolate(part, axis, line)
+        first = place.low[0] + start
+        yield part, Box((first, *place.low[1:]), (first + len(part), *place.high[1:]))
 
 
 def _interpolate(values: np.ndarray, axis: int, positions: np.ndarray) -> np.ndarray:

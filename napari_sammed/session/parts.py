@@ -18,7 +18,7 @@ from napari_sammed.prompts import Prompt
 
 _USUAL = {2: 1024, 3: 256}  # voxels along an edge, where nobody says what is in view
 _LEAST = {2: 256, 3: 128}
-_MOST_VOXELS = 1 << 27  # of a part of a volume, read whole where the image has no coarser levels
+_MOST_VOXELS = 1 << 26  # of a part of a volume, read whole where the image has no coarser levels
 _WIDER = 1.5  # what is in view may be so much wider than the part before a wider one is chosen
 _STEP = 32  # parts begin and end at multiples, where coarse levels have their voxels' edges too
 _AROUND_BOX = 0.5  # of a box prompt's sides, on both sides
