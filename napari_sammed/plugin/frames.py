@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 from napari_sammed.plugin.axes import COLOUR, SLIDER, Axes, channel_names, choices, steps_of
 from napari_sammed.plugin.images import spatial_shape
 from napari_sammed.plugin.views.choosers import Choice
-from napari_sammed.plugin.views.frames import FrameChooser
+from napari_sammed.plugin.views.frames import FrameSection
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -36,7 +36,7 @@ class Frames:
     Parameters
     ----------
     viewer : napari viewer
-    chooser : FrameChooser
+    section : FrameSection
     on_leave : callable
         Called when the viewer begins to show another image of the layer than the one that is segmented.
     on_back : callable
@@ -50,7 +50,7 @@ class Frames:
     def __init__(
         self,
         viewer: ViewerModel,
-        chooser: FrameChooser,
+        section: FrameSection,
         *,
         on_leave: Callable[[], None],
         on_back: Callable[[], None],
@@ -59,17 +59,17 @@ class Frames:
     ) -> None:
         self.viewer = viewer
         self.view: ImageView | None = None
-        self._chooser = chooser
+        self._section = section
         self._on_leave, self._on_back, self._on_turn, self._on_axes = on_leave, on_back, on_turn, on_axes
         self._chosen: dict[Any, _Chosen] = {}  # by the layers' own numbers, so that coming back finds it
         self._axes: Axes | None = None
         self._away = False
-        self._rest = QTimer(chooser)
+        self._rest = QTimer(section)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST)
         self._rest.timeout.connect(self.turn)
-        chooser.axes_chosen.connect(lambda key: self._choose(axes=key, channel=SLIDER))
-        chooser.channel_chosen.connect(lambda key: self._choose(channel=key))
+        section.axes_chosen.connect(lambda key: self._choose(axes=key, channel=SLIDER))
+        section.channel_chosen.connect(lambda key: self._choose(channel=key))
         viewer.dims.events.current_step.connect(self._on_step)
 
     def close(self) -> None:
@@ -87,9 +87,9 @@ class Frames:
             offered = {axes.key: axes for axes in choices(layer)}
             self._axes = offered.get(chosen.axes) or next(iter(offered.values()))
             self.view = self._seen(layer)
-            self._chooser.set_axes([Choice(key, axes.label) for key, axes in offered.items()], self._axes.key)
+            self._section.set_axes([Choice(key, axes.label) for key, axes in offered.items()], self._axes.key)
         else:
-            self._chooser.set_axes((), "")
+            self._section.set_axes((), "")
         self._show()
         return self.view
 
@@ -172,7 +172,7 @@ class Frames:
             channels += [Choice(str(i), name[:1].upper() + name[1:]) for i, name in enumerate(names)]
             if axes.channels == 3:
                 channels.append(Choice(COLOUR, "All three, as colour", "Red, green and blue, in this order"))
-        self._chooser.set_channels(channels, self._chosen[view.layer.unique_id].channel if channels else "")
+        self._section.set_channels(channels, self._chosen[view.layer.unique_id].channel if channels else "")
         axis = self._axis
         last = axis is None or view.at[axis] is None or view.at[axis] + 1 >= axes.shape[axis]
-        self._chooser.set_frame("" if view is None else view.frame, last=last)
+        self._section.set_frame("" if view is None else view.frame, last=last)

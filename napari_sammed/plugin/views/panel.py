@@ -24,7 +24,7 @@ from napari_sammed.plugin.views.classes import ClassSection
 from napari_sammed.plugin.views.closer import CloserRow
 from napari_sammed.plugin.views.cockpit import CockpitView, PropagateMenu
 from napari_sammed.plugin.views.comparison import ComparisonView
-from napari_sammed.plugin.views.frames import FrameChooser
+from napari_sammed.plugin.views.frames import FrameSection
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.offers import OfferBar
 from napari_sammed.plugin.views.overlaps import OverlapBar
@@ -94,7 +94,7 @@ class Panel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.image_section = ImageSection(self)
-        self.frames = FrameChooser(self.image_section.form, 1, self)
+        self.frames = FrameSection(self.image_section.form, 1, self)
         self.modes = ModeButtons(self)
         self.preview = PreviewBox(self)
         self.slices = SliceRange(self)
@@ -119,6 +119,7 @@ class Panel(QWidget):
             button.setObjectName(f"action-{name}")
             button.clicked.connect(lambda _, name=name: self._on_action(name))
         self.sections = {key: Section(*SECTIONS[key], parent=self) for key in SECTIONS} | {"classes": self.classes}
+        self.sections = {"image": self.sections["image"], "frames": self.frames} | self.sections
         self.sections["image"].add(self.image_section)
         steps = self._row("undo", "redo", "clear")
         beside = self._row(self.preview, self.brush)
