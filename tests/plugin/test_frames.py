@@ -184,3 +184,120 @@ def test_a_frame_that_cannot_be_segmented_leaves_the_others_alone(open_plugin, b
     assert hands.panel.modes.isEnabled()
     click(hands, middle(masks[2]))
     np.testing.assert_array_equal(hands.labels > 0, masks[2])
+
+
+def test_frames_on_a_real_canvas(open_plugin):
+    array, masks = blobs(4, (10, 24, 30))
+    hands = open_plugin(array, show=True, scale=(2, 3, 1, 1), axis_labels=("t", "z", "y", "x"))
+    for step in (0, 2):
+        go(hands, 0, step)
+        hands.viewer.reset_view()
+        if step == 0:
+            hands.mode("positive")
+        z, y, x = middle(masks[step])
+        hands.viewer.dims.set_point(1, 3 * z)
+        hands.click((step, z, y, x))
+        np.testing.assert_array_equal(hands.labels > 0, masks[step])
+        np.testing.assert_allclose(hands.session.objects[1].prompts.items[0].index, (z, y, x), atol=0.7)
+    hands.mode("box")
+    hands.viewer.dims.set_point(0, 2 * 3)
+    hands.viewer.dims.set_point(0, 2 * 2)
+    hands.qtbot.wait(300)
+    assert hands.session.objects[1].mask is not None and hands.writer.mode == "box"
+    go(hands, 0, 0)
+    np.testing.assert_array_equal(hands.labels > 0, masks[0])
+    shown = hands.viewer.screenshot(canvas_only=True, flash=False)
+    hands.writer.labels.visible = False
+    assert (shown != hands.viewer.screenshot(canvas_only=True, flash=False)).any(), "the object is seen"
+
+
+def test_frames_that_change_are_other_images_and_nothing_is_lost(open_plugin):
+    array, masks = blobs(3, (24, 30))
+    hands = open_plugin(array.copy(), axis_labels=("t", "y", "x"), name="cells")
+    image = hands.segmentation.image
+    go(hands, 0, 0)
+    hands.mode("positive")
+    click(hands, middle(masks[0]))
+    go(hands, 0, 1)
+    image.data[0] += 1  # in place, which napari does not tell
+    go(hands, 0, 0)
+    assert not hands.session.objects and not hands.labels.any()
+    image.data[0] = array[0]
+    go(hands, 0, 1)
+    go(hands, 0, 0)
+    np.testing.assert_array_equal(hands.labels > 0, masks[0])
+    image.data = array[::-1].copy()
+    hands.settle()
+    assert hands.segmentation.view.at == (0,) and not hands.session.objects
+    go(hands, 0, 2)
+    assert hands.session.image.hash and len(hands.session.objects) == 1
+    image.name = "renamed"
+    go(hands, 0, 1)
+    assert hands.message.startswith("renamed, frame 1")
+    image.data = array[0]  # no series any more
+    hands.settle()
+    assert hands.segmentation.view.at == () and not hands.panel.frames.isVisibleTo(hands.panel)
+    np.testing.assert_array_equal(hands.labels > 0, masks[0])
+
+
+def test_a_prompt_in_flight_when_the_layer_goes_is_answered_on_return(open_plugin, backend, monkeypatch):
+    array, masks = blobs(3, (24, 30))
+    hands = open_plugin(array, axis_labels=("t", "y", "x"))
+    go(hands, 0, 0)
+    hands.mode("positive")
+    model = backend._models["thresholder"]
+    started, gate, real = threading.Event(), threading.Event(), model.decode
+    monkeypatch.setattr(model, "decode", lambda *a: (started.set(), gate.wait(10), real(*a))[2])
+    hands.writer.points.add(middle(masks[0]))
+    hands.qtbot.waitUntil(started.is_set)
+    hands.viewer.layers.remove(hands.segmentation.image)
+    gate.set()
+    hands.qtbot.waitUntil(lambda: hands.segmentation is None)
+    hands.viewer.layers.clear()
+    hands.settle()
+    hands.viewer.add_image(array, axis_labels=("t", "y", "x"))
+    hands.settle()
+    go(hands, 0, 0)
+    hands.settle()
+    assert len(hands.session.objects[1].prompts) == 1
+    np.testing.assert_array_equal(hands.labels > 0, masks[0])
+
+
+def test_two_viewers_on_one_series(open_plugin):
+    array, masks = blobs(3, (24, 30))
+    one = open_plugin(array, axis_labels=("t", "y", "x"))
+    go(one, 0, 0)
+    two = open_plugin()
+    two.viewer.add_image(array, axis_labels=("t", "y", "x"))
+    go(two, 0, 2)
+    two.mode("positive")
+    click(two, middle(masks[2]))
+    np.testing.assert_array_equal(two.labels > 0, masks[2])
+    two.viewer.dims.set_point(0, 0)
+    two.qtbot.waitUntil(lambda: "in use" in two.message or "read only" in two.message.lower())
+    go(two, 0, 2)
+    np.testing.assert_array_equal(two.labels > 0, masks[2])
+    one.mode("positive")
+    click(one, middle(masks[0]))
+    np.testing.assert_array_equal(one.labels > 0, masks[0])
+
+
+def test_closer_looks_and_saving_are_of_the_frame(open_plugin, tmp_path):
+    from napari_sammed.volume import read_volume
+
+    array, masks = blobs(3, (10, 24, 30))
+    hands = open_plugin(array, scale=(1, 3, 1, 1), model="pixelated")
+    go(hands, 0, 2)
+    hands.mode("positive")
+    click(hands, middle(masks[2]))
+    hands.press(hands.panel.closer.button)
+    hands.settle()
+    assert hands.session.history.done[-1].do == "refine"
+    go(hands, 0, 0)
+    assert hands.segmentation._closer.frame.layer is None, "the frame of the closer look goes with its image"
+    go(hands, 0, 2)
+    hands.panel.save_wanted.emit(tmp_path / "frame.nii.gz")
+    hands.qtbot.waitUntil(lambda: "Saved" in hands.message)
+    saved = read_volume(tmp_path / "frame.nii.gz")
+    np.testing.assert_array_equal(saved.array > 0, hands.labels > 0)
+    np.testing.assert_allclose(saved.grid.spacing, (3, 1, 1))
