@@ -4,13 +4,11 @@
     python examples/screenshots.py FOLDER --image FILE --labels FILE --closer LABEL
     python examples/screenshots.py FOLDER --image FILE --labels FILE --preview LABEL
     python examples/screenshots.py FOLDER --image FILE --labels FILE --compare LABEL
-    python examples/screenshots.py FOLDER --sample torso --series
 
 The second form draws a box around one structure of the reference labels and looks closer at it, with LiteMedSAM:
 pictures before and after, one of both side by side with the reference as an outline, and the Dice of both. The third
 rests the pointer on a structure, with LiteMedSAM, and takes the preview; the fourth asks all models that are here about
-one click on a structure. The last one makes breathing and contrast of the sample, a series of volumes with two channels,
-and copies what was segmented on one frame to the next.
+one click on a structure.
 
 Needs a display (``xvfb-run -a -s "-screen 0 1600x1000x24"`` gives one).
 """
@@ -307,41 +305,6 @@ def compare(sample: Sample, label: int, folder: Path) -> None:
     guide.viewer.close()
 
 
-def series(sample: Sample, folder: Path) -> None:
-    """Two structures segmented on one frame of a series with channels, and copied to the next frame."""
-    guide = Tour(sample, folder)
-    guide.viewer.layers.clear()
-    native, labels = sample.image.array, np.asarray(sample.labels)
-    contrast = native + 70 * np.isin(labels, np.unique(labels)[1:4]).astype(native.dtype)
-    breath = [0, 1, 3, 4, 3, 1]
-    frames = np.stack([np.stack([np.roll(channel, by, 0) for channel in (native, contrast)]) for by in breath])
-    guide.image = guide.viewer.add_image(
-        frames,
-        name="torso, breathing",
-        axis_labels=("t", "c", "z", "y", "x"),
-        scale=(1, 1, *sample.image.grid.spacing),
-        metadata={"channel_names": ["native", "contrast"], "modality": "CT"},
-        contrast_limits=(-160, 240),
-    )
-    guide.settle()
-    guide.viewer.reset_view()
-    frame = 2
-    for number, (middle, _, _) in enumerate(targets(sample)):
-        if number:
-            QTest.mouseClick(guide.panel.objects.new_button, LEFT)
-        guide.click((frame, 1, middle[0] + breath[frame], *middle[1:]))
-    guide.picture("frame")
-    QTest.mouseClick(guide.panel.frames.copy_button, LEFT)
-    guide.settle()
-    guide.picture("copied")
-    guide.viewer.dims.set_point(0, 0)
-    QTest.qWait(300)
-    guide.settle()
-    guide.picture("other_frame")
-    guide.widget.coordinator.close(wait=True)
-    guide.viewer.close()
-
-
 def targets(sample: Sample) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Innermost voxel, and low and high corner on its slice, of the largest structure and of one of middling size."""
     labels = sample.labels
@@ -378,7 +341,6 @@ def main() -> None:
     parser.add_argument("--closer", type=int, metavar="LABEL")
     parser.add_argument("--preview", type=int, metavar="LABEL")
     parser.add_argument("--compare", type=int, metavar="LABEL")
-    parser.add_argument("--series", action="store_true")
     arguments = parser.parse_args()
     sample = load(arguments.sample) if arguments.image is None else read(arguments.image, arguments.labels)
     with tempfile.TemporaryDirectory() as sessions:
@@ -390,8 +352,6 @@ def main() -> None:
             preview(sample, arguments.preview, arguments.folder)
         elif arguments.compare is not None:
             compare(sample, arguments.compare, arguments.folder)
-        elif arguments.series:
-            series(sample, arguments.folder)
         else:
             tour(sample, arguments.folder)
         application.processEvents()
