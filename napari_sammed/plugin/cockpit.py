@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_sammed.backend.doubt import Suggestion
 from napari_sammed.backend.slice_quality import SliceQuality, ranked
@@ -17,6 +18,7 @@ from napari_sammed.session import Session
 if TYPE_CHECKING:
     from napari_sammed.plugin.desk import Desk
 
+_PAUSE = 250  # ms between two rounds of judging, so that an object that grows does not keep a processor busy
 _NOTHING_STANDS_OUT = "Nothing about {} stands out: look through it, and correct what you see."
 
 
@@ -37,6 +39,11 @@ class Cockpit:
         self._slices: tuple[SliceQuality, ...] = ()
         self._shown: tuple[Any, ...] = ()  # what the strip shows, and what is being assessed
         self._assessing = False
+        self._pause = QTimer(desk.panel)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(_PAUSE)
+        self._pause.timeout.connect(self.refresh)  # something may have changed meanwhile
+        self._going = False  # the user waits to be brought to the worst slice
         self._at: int | None = None  # the slice that the user was brought to as the worst one
         self.ring = Ring(desk.viewer, desk.image, desk.panel, desk.gui.post)
         dims = desk.viewer.dims.events
@@ -52,6 +59,7 @@ class Cockpit:
         dims.current_step.disconnect(self._on_step)
         dims.order.disconnect(self._on_order)
         dims.ndisplay.disconnect(self._on_order)
+        self._pause.stop()
         self.ring.close()
         self._view.strip.set_slices(0, ())
 
@@ -63,7 +71,7 @@ class Cockpit:
         axis = hidden_axis(self._desk.viewer.dims, 3)
         self._axis = self._axis if axis is None else axis
         wanted = self._state(session)
-        if wanted == self._shown or self._assessing or self._axis is None:
+        if wanted == self._shown or self._assessing or self._pause.isActive() or self._axis is None:
             return
         self._shown = wanted
         if wanted[1] is None:
@@ -101,6 +109,11 @@ class Cockpit:
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _to_worst(self, session: Session | None) -> None:
+        self._pause.stop()
+        self.refresh()
+        self._going = self._assessing  # once it is known
+        if self._going:
+            return
         order = ranked(self._slices)
         if not order:
             raise InputError(
@@ -167,7 +180,9 @@ class Cockpit:
         else:
             self._clear()  # the object is gone
         self._on_step()
-        self.refresh()  # something may have changed meanwhile
+        if self._going:
+            self.go_to_worst()
+        self._pause.start()
 
     def _clear(self) -> None:
         self._slices = ()

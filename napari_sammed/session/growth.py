@@ -36,6 +36,15 @@ class Growth:
             found = piece.scope if found is None else found.union(piece.scope)
         return found
 
+    @property
+    def extent(self) -> Box | None:
+        """Around the voxels of the pieces; None if there are none."""
+        found = None
+        for piece in self.pieces:
+            if piece.mask.any():
+                found = piece.box if found is None else found.union(piece.box)
+        return found
+
     def shown(self, state: ObjectState, box: Box, kept: Sequence[Box]) -> ObjectState:
         """The action's object with the pieces in its mask, inside a box of the image.
 
@@ -53,7 +62,10 @@ class Growth:
         _put(mask, box, cut(state.mask, box))
         for piece in near:
             mask[piece.scope.intersect(box).shift([-lo for lo in box.low]).slices] = False
-            _put(mask, box, cut(apply(cut(state.mask, piece.scope), piece, kept), box))
+            if kept:
+                _put(mask, box, cut(apply(cut(state.mask, piece.scope), piece, kept), box))
+            elif piece.mask.any():
+                _put(mask, box, cut(MaskPrompt(piece.mask, piece.box.low), box))
         return replace(state, mask=MaskPrompt(mask, box.low) if mask.any() else None)
 
 

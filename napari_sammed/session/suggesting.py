@@ -64,8 +64,8 @@ class Suggester:
         scores = dict(known.scores)
         if pieces:
             grown = Growth(growth.action, pieces)
-            whole = grown.box if state.mask is None else grown.box.union(state.mask.extent)
-            state = grown.shown(state, whole, kept)
+            whole = grown.extent if state.mask is None else state.mask.extent.union(grown.extent or state.mask.extent)
+            state = state if whole is None else grown.shown(state, whole, kept)
         for piece in pieces:
             scores |= piece.slice_scores if piece.axis == axis else {}
         return assess(state.mask, axis, scores, known.marked)

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QPolygonF
+from qtpy.QtGui import (
+    QColor,
+    QFont,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QPixmap,
+    QPolygonF,
+)
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from napari_sammed.backend.slice_quality import SliceQuality
@@ -47,6 +58,7 @@ class ConfidenceStrip(QWidget):
         self._slices: dict[int, SliceQuality] = {}
         self._worst: int | None = None
         self._current = 0
+        self._bars: QPixmap | None = None  # everything but the current slice and the numbers
 
     # ---- what it shows -------------------------------------------------------------------------------------------
 
@@ -65,6 +77,7 @@ class ConfidenceStrip(QWidget):
         self._count = count
         self._slices = {one.index: one for one in slices}
         self._worst = worst
+        self._bars = None
         self.update()
 
     def set_current(self, index: int) -> None:
@@ -102,54 +115,74 @@ class ConfidenceStrip(QWidget):
     # ---- painting ------------------------------------------------------------------------------------------------
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        faint = QColor(text)
-        faint.setAlpha(40)
-        font = self.font()
-        font.setPixelSize(11)
-        painter.setFont(font)
-        area = self._area()
-        for row, label in enumerate(ROWS.values()):
-            place = self._row(row)
-            painter.setPen(text)
-            painter.drawText(
-                QRectF(0, place.top(), area.left() - 4, _ROW), Qt.AlignmentFlag.AlignRight | _middle(), label
-            )
-            painter.fillRect(place, faint)
-        if self._count and self._slices:
-            self._paint_bars(painter)
-            self._paint_marks(painter, text)
-        elif self._count:
-            painter.setPen(text)
-            painter.drawText(area, Qt.AlignmentFlag.AlignCenter, "no object across these slices yet")
+        if self._bars is None or self._bars.deviceIndependentSize().toSize() != self.size():
+            self._bars = self._painted_bars(text)
+        painter = QPainter(self)
+        painter.setFont(self._font())
+        painter.drawPixmap(0, 0, self._bars)
         if self._count:
             self._paint_current(painter, text)
         if self.hasFocus():
             painter.setPen(_HERE)
             painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.drawRect(area.adjusted(-1, -_MARK, 0, 1))
+            painter.drawRect(self._area().adjusted(-1, -_MARK, 0, 1))
         painter.end()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Another theme or font."""
+        self._bars = None
+        super().changeEvent(event)
+
+    def _painted_bars(self, text: QColor) -> QPixmap:
+        """Painted once for many places that the user looks at."""
+        ratio = self.devicePixelRatioF()
+        pixmap = QPixmap(self.size() * ratio)
+        pixmap.setDevicePixelRatio(ratio)
+        pixmap.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(pixmap)
+        painter.setFont(self._font())
+        painter.setPen(text)
+        faint = QColor(text)
+        faint.setAlpha(40)
+        area = self._area()
+        for row, label in enumerate(ROWS.values()):
+            place = self._row(row)
+            left = QRectF(0, place.top(), area.left() - 4, _ROW)
+            painter.drawText(left, Qt.AlignmentFlag.AlignRight | _middle(), label)
+            painter.fillRect(place, faint)
+        if self._slices:
+            self._paint_bars(painter)
+            self._paint_marks(painter, text)
+        elif self._count:
+            painter.drawText(area, Qt.AlignmentFlag.AlignCenter, "no object across these slices yet")
+        painter.end()
+        return pixmap
+
+    def _font(self) -> QFont:
+        font = self.font()
+        font.setPixelSize(11)
+        return font
 
     def _paint_bars(self, painter: QPainter) -> None:
         """Where there are more slices than pixels, a pixel shows the lowest of its slices."""
-        area = self._area()
-        columns = min(self._count, max(int(area.width()), 1))
-        starts = np.arange(columns) * self._count // columns
-        edges = area.left() + np.arange(columns + 1) * area.width() / columns
-        space = 1.0 if edges[1] - edges[0] >= 4 else 0.0
+        width = max(int(self._area().width()), 1)
+        starts = np.arange(width) * self._count // width  # first slice of each column of pixels
+        gaps = np.append(np.diff(starts) > 0, False) & (width >= 4 * self._count)
         for row, name in enumerate(ROWS):
             values = np.full(self._count, np.nan)
             for index, one in self._slices.items():
                 if 0 <= index < self._count:
                     values[index] = getattr(one, name)
             lowest = np.fmin.reduceat(values, starts)
-            place = self._row(row)
-            for column in np.flatnonzero(~np.isnan(lowest)).tolist():
-                value = float(np.clip(lowest[column], 0, 1))
-                height = max(value * place.height(), 1.0)
-                width = edges[column + 1] - edges[column] - space
-                painter.fillRect(QRectF(edges[column], place.bottom() - height, width, height), colour_of(value))
+            known = ~np.isnan(lowest) & ~gaps
+            lowest = np.clip(np.nan_to_num(lowest), 0, 1)
+            heights = np.where(known, np.maximum(np.rint(lowest * _ROW), 1), 0)
+            bars = np.zeros((_ROW, width, 4), np.uint8)
+            bars[..., :3] = _colours(lowest)
+            bars[..., 3] = 255 * (np.arange(_ROW, 0, -1)[:, None] <= heights)
+            picture = QImage(bars.tobytes(), width, _ROW, 4 * width, QImage.Format.Format_RGBA8888)
+            painter.drawImage(self._row(row), picture)
 
     def _paint_marks(self, painter: QPainter, text: QColor) -> None:
         area = self._area()
@@ -237,9 +270,14 @@ class ConfidenceStrip(QWidget):
 
 def colour_of(value: float) -> QColor:
     """Orange for low values, blue for high ones: told apart with any colour vision, on dark and on light ground."""
-    share = min(max((value - _WORST) / (_BEST - _WORST), 0.0), 1.0) * 2
-    mixed = _LOW + (_MIDDLE - _LOW) * share if share < 1 else _MIDDLE + (_HIGH - _MIDDLE) * (share - 1)
-    return QColor(*np.rint(mixed).astype(int).tolist())
+    return QColor(*_colours(np.array([value]))[0].tolist())
+
+
+def _colours(values: np.ndarray) -> np.ndarray:
+    """Red, green and blue (N, 3) of values (N,)."""
+    share = np.clip((values - _WORST) / (_BEST - _WORST), 0, 1)
+    mixed = [np.interp(share, (0, 0.5, 1), channel) for channel in zip(_LOW, _MIDDLE, _HIGH, strict=True)]
+    return np.rint(np.stack(mixed, axis=-1)).astype(np.uint8)
 
 
 def _middle() -> Qt.AlignmentFlag:
