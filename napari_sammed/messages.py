@@ -145,7 +145,7 @@ def model_note(card: ModelCard, row: Row) -> str:
     file = weight_file(card)
     if by_hand(card):
         address = re.search(r"https?://\S+", row.source)
-        link = '<a href="{}" style="color: #4d9fff;">this page</a>'  # Qt's own colour is too dark on napari's panels
+        link = '<a href="{}" style="color: #3b86e0;">this page</a>'  # Qt's own is too dark on dark themes
         where = link.format(address[0]) if address else escape(row.source)
         return escape(f"{row.summary} Its weights (licence {row.licence}) are fetched by hand from ") + (
             f"{where}: download the file, then choose it here."

@@ -18,6 +18,7 @@ from napari_sammed.plugin.preferences import Preferences
 from napari_sammed.plugin.segmentation import Segmentation
 from napari_sammed.plugin.shortcut_list import ShortcutList
 from napari_sammed.plugin.views.panel import Panel
+from napari_sammed.plugin.welcome import Welcome
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -70,6 +71,8 @@ class Coordinator(ImageChoice):
         self._offers = ModelOffers(panel, self._backend, self._gui, self._memory)
         self._preference_page = PreferencePage(panel, self._preferences, self._offers, self._gui)
         self._shortcut_list = ShortcutList(panel, self._keyboard)
+        self._welcome = Welcome(viewer, panel, self._gui)
+        self._use_preferences()
         self._connect_panel(actions)
         self._on_keys()
         panel.image_section.window_.set_presets(Window.presets())
@@ -82,6 +85,7 @@ class Coordinator(ImageChoice):
         if self._closed:
             return
         self._closed = True
+        self._welcome.close(wait)
         self._shortcut_list.close()
         self._preference_page.close()
         self._preferences.close()
@@ -124,6 +128,11 @@ class Coordinator(ImageChoice):
         panel.save_options.changed.connect(lambda chosen: self._memory.note(_SAVING, chosen))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))
         panel.status.retried.connect(lambda: self._with(Segmentation.retry))
+
+    def _use_preferences(self) -> None:
+        """Begin with what the user prefers."""
+        self.panel.brush.show_size(self._preferences["brush_size"])
+        self.panel.preview.setChecked(self._preferences["preview"])
 
     def _on_keys(self) -> None:
         """Name the shortcuts as they are now."""

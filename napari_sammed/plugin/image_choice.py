@@ -66,9 +66,10 @@ class ImageChoice:
         self.panel.objects.set_objects([], None)
         self.panel.status.warn("")
         view = self._frames.of(layer)
+        self.panel.set_empty(view is None)
         if view is None:
             self.panel.set_usable(False)
-            self.panel.status.say("Open an image, or drop one on the canvas: File > Open Sample has some.")
+            self.panel.status.say("Open an image, or drop one on the canvas.")
             self._show_slices()
             return
         try:

@@ -12,11 +12,12 @@ from napari_sammed.plugin.prompt_rows import NEW, SKETCH, Rows, difference
 if TYPE_CHECKING:
     from napari.layers import Points, Shapes
 
-COLOURS = {True: "#00e676", False: "#ff5252"}
+COLOURS = {True: "#009e73", False: "#d55e00"}
+"""Bluish green and vermilion of Okabe and Ito, which people with any kind of colour vision tell apart."""
 SYMBOLS = {True: "disc", False: "cross"}
-BOX_COLOUR = "#ffd600"
-STROKE_COLOURS = {True: "#009e738c", False: "#d55e008c"}
-"""Bluish green and vermilion of Okabe and Ito, which people with any kind of colour vision tell apart, half clear."""
+BOX_COLOUR = "#f0e442"
+STROKE_COLOURS = {positive: f"{colour}8c" for positive, colour in COLOURS.items()}
+"""The same, half clear."""
 
 
 def style_next(layer: Points, positive: bool) -> None:

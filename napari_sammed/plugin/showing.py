@@ -23,6 +23,7 @@ from napari_sammed.plugin.comparison import ModelComparison
 from napari_sammed.plugin.coordinates import obstacle
 from napari_sammed.plugin.desk import Desk
 from napari_sammed.plugin.edits import painted
+from napari_sammed.plugin.first_hint import FirstHint
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.keys import Keyboard
 from napari_sammed.plugin.layers import LayerWriter, Mode
@@ -112,6 +113,7 @@ class Showing:
         self.comparison = ModelComparison(desk)
         self._classes = ClassView(desk)
         self._overlaps = OverlapQuestion(desk)
+        self._hint = FirstHint(desk)
         self._brush = Brush(desk)
         self._rows = ObjectRows(panel, gui, self._show_current)
         self._ahead = EncodeAhead(desk)
@@ -197,6 +199,7 @@ class Showing:
         self._brush.close()
         self._closer.close()
         self._overlaps.close()
+        self._hint.close()
         self.cockpit.close()
         self._desk.close(keep_layers=keep_layers)
         self._panel.readings.set_readings((), 0)
@@ -335,6 +338,7 @@ class Showing:
         self._classes.refresh(session)
         self._saving.refresh(session)
         self._overlaps.refresh(session)
+        self._hint.refresh(session)
         self.cockpit.refresh()
         if session.current is not None:
             self.writer.select_label(session.current)

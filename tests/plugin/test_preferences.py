@@ -74,7 +74,7 @@ def test_what_was_chosen_is_kept_and_told(keeper, config):
     ("name", "value", "why"),
     [
         ("device", "abacus", "“Device” cannot be 'abacus': it takes one of auto, cpu"),
-        ("brush_size", 0, "it takes a int, 1 to 200"),
+        ("brush_size", 0, "it takes a int, 1 to 400"),
         ("brush_size", 2.5, "cannot be 2.5"),
         ("preview", "yes", "cannot be 'yes'"),
     ],

@@ -40,7 +40,7 @@ class Weights:
 
 
 class Chooser(QComboBox):
-    """A combo box of choices.
+    """A combo box of choices; `about` is said under the pointer of those that say nothing themselves.
 
     Signals
     -------
@@ -50,9 +50,10 @@ class Chooser(QComboBox):
 
     chosen = Signal(str)
 
-    def __init__(self, empty: str = "", parent: QWidget | None = None) -> None:
+    def __init__(self, empty: str = "", parent: QWidget | None = None, about: str = "") -> None:
         super().__init__(parent)
         self._empty = empty
+        self._about = about
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         self.activated.connect(lambda row: self.chosen.emit(self.itemData(row)))
@@ -86,7 +87,7 @@ class Chooser(QComboBox):
             self.setCurrentIndex(row)
 
     def _show_tooltip(self) -> None:
-        self.setToolTip(self.itemData(self.currentIndex(), Qt.ItemDataRole.ToolTipRole) or "")
+        self.setToolTip(self.itemData(self.currentIndex(), Qt.ItemDataRole.ToolTipRole) or self._about)
 
 
 class ModelChooser(QWidget):
@@ -108,7 +109,7 @@ class ModelChooser(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.box = Chooser(parent=self)
+        self.box = Chooser(parent=self, about="The model that answers")
         self.note = QLabel(self)
         self.note.setWordWrap(True)
         self.note.setOpenExternalLinks(True)
@@ -216,7 +217,7 @@ class ImageSection(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.image = Chooser("Open or drop an image", self)
+        self.image = Chooser("Open or drop an image", self, "The image layer that is segmented")
         self.model = ModelChooser(self)
         self.window_ = WindowChooser(self)
         self.form = form = QFormLayout(self)

@@ -110,6 +110,7 @@ class ClassSection(Section):
 def _table(parent: QWidget) -> QTableWidget:
     table = QTableWidget(0, 2, parent)
     table.setHorizontalHeaderLabels(["Class", "Size"])
+    table.setToolTip("What was found; a double click makes a class an object")
     table.verticalHeader().hide()
     table.setShowGrid(False)
     table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)

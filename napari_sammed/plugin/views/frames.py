@@ -40,7 +40,8 @@ class FrameSection(Section):
         super().__init__(
             "Frames", "Which image of the layer is segmented: the sliders below the canvas choose it", parent=parent
         )
-        self.axes, self.channel = Chooser(parent=parent), Chooser(parent=self)
+        self.axes = Chooser(parent=parent, about="Which axes of the layer make an image")
+        self.channel = Chooser(parent=self, about="Which channel is segmented")
         self.where = QLabel(self)
         self.where.setWordWrap(True)
         self.copy_button = QPushButton("Copy to next", self)

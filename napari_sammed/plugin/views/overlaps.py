@@ -61,6 +61,8 @@ class OverlapBar(QWidget):
         self.text.setObjectName("overlap")
         self.give_button, self.leave_button = QPushButton(self), QPushButton(self)
         self.look_button, self.always_button = QPushButton("Show", self), QPushButton("Always …", self)
+        for button in (self.give_button, self.leave_button):
+            button.setToolTip("Cut these voxels out of the other object; undo brings them back")
         self.look_button.setToolTip("Go to the slice where the two objects share most")
         self.always_button.setToolTip("Have a rule decide from now on; More > Where objects overlap brings this back")
         grid = QGridLayout(self)

@@ -35,6 +35,8 @@ from napari_sammed.plugin.views.saving import SavedNote, SaveOptions
 from napari_sammed.plugin.views.section import Section
 from napari_sammed.plugin.views.session_files import SessionButton
 from napari_sammed.plugin.views.status import StatusView
+from napari_sammed.plugin.views.welcome import HintBar, WelcomeView
+from napari_sammed.samples import SAMPLES
 
 ACTIONS = {
     "undo": ("Undo", "Take the last action back, as far back as you like"),
@@ -95,6 +97,8 @@ class Panel(QWidget):
         super().__init__(parent)
         self.image_section = ImageSection(self)
         self.frames = FrameSection(self.image_section.form, 1, self)
+        self.welcome = WelcomeView(SAMPLES, self)
+        self.hint = HintBar(self)
         self.modes = ModeButtons(self)
         self.preview = PreviewBox(self)
         self.slices = SliceRange(self)
@@ -123,7 +127,7 @@ class Panel(QWidget):
         self.sections["image"].add(self.image_section)
         steps = self._row("undo", "redo", "clear")
         beside = self._row(self.preview, self.brush)
-        self.sections["prompt"].add(self.modes, beside, self.preview.note, self.slices, steps)
+        self.sections["prompt"].add(self.hint, self.modes, beside, self.preview.note, self.slices, steps)
         files = self._row("save", self.save_options, self.session_button)
         self.sections["objects"].add(self.objects, self.readings, self.overlaps, files, self.saved)
         propagate = self._row("propagate")
@@ -134,6 +138,7 @@ class Panel(QWidget):
         controls = QWidget(self)
         layout = QVBoxLayout(controls)
         layout.setSpacing(6)
+        layout.addWidget(self.welcome)
         for key, section in self.sections.items():
             layout.addWidget(section)
             section.toggled.connect(lambda opened, key=key: self.section_toggled.emit(key, opened))
@@ -142,6 +147,14 @@ class Panel(QWidget):
         self._arrange(controls)
         self.slices.set_limits(None)
         self.set_usable(False)
+        self.set_empty(False)
+
+    def set_empty(self, empty: bool) -> None:
+        """Show how to come to an image instead of what needs one."""
+        self.welcome.setVisible(empty)
+        for section in self.sections.values():
+            if section is not self.frames:  # which is hidden anyway where there are none
+                section.setVisible(not empty)
 
     def set_usable(self, usable: bool, *, stack: bool = False) -> None:
         """Enable everything that needs an image, and propagation for volumes."""

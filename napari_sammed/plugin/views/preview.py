@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QWidget
+
+from napari_sammed.plugin.views.small_print import SmallPrint
 
 _TOOLTIP = (
     "While you choose where to click, a dashed outline shows the mask that the click would give.\n"
@@ -26,10 +28,9 @@ class PreviewBox(QCheckBox):
         self.setObjectName("preview")
         self.setToolTip(_TOOLTIP)
         self.setChecked(True)
-        self.note = QLabel(parent)
+        self.note = SmallPrint(parent)
         self.note.setObjectName("preview-note")
         self.note.setWordWrap(True)
-        self.note.setStyleSheet("color: gray; font-size: 11px;")
         self.note.hide()
         self.insisted = False
         self.clicked.connect(self._on_clicked)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QActionGroup
-from qtpy.QtWidgets import QLabel, QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QMenu, QPushButton, QWidget
+
+from napari_sammed.plugin.views.small_print import SmallPrint
 
 _WHAT = {
     "one": ("One label image", "All objects in one file; where they overlap, the topmost one shows"),
@@ -72,14 +74,13 @@ class SaveOptions(QPushButton):
         self.setText(("Each" if self.each else "One file") + (" + table" if self.table else ""))
 
 
-class SavedNote(QLabel):
+class SavedNote(SmallPrint):
     """Whether the objects have been saved to files as they are."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWordWrap(True)
         self.setObjectName("saved")
-        self.setStyleSheet("color: gray; font-size: 11px;")
         self.setToolTip("The session is kept by itself; this is about the files that Save writes")
         self.show_text("")
 

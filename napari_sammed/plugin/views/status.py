@@ -5,6 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_sammed.plugin.views.small_print import AMBER, SmallPrint, ThemedLabel
+
 _STEPS = 1000
 _PATIENCE = 400  # ms before progress is shown: quick answers should neither flicker nor wait for the bar to be drawn
 
@@ -25,15 +27,14 @@ class StatusView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.message, self.remark, self.warning, self.aside = (QLabel(self) for _ in range(4))
+        self.message, self.remark = QLabel(self), QLabel(self)
+        self.warning, self.aside = ThemedLabel(AMBER, parent=self), SmallPrint(self)
         names = ("message", "remark", "warning", "aside")
         for label, name in zip((self.message, self.remark, self.warning, self.aside), names, strict=True):
             label.setWordWrap(True)
             label.setObjectName(name)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.warning.setStyleSheet("color: #ffb300;")
         self.remark.setStyleSheet("font-style: italic;")
-        self.aside.setStyleSheet("color: gray; font-size: 11px;")
         self.bar = QProgressBar(self)
         self.bar.setTextVisible(False)
         # Never the moving bar of unknown progress: each of its frames repaints the whole window, canvas included, and
