@@ -163,6 +163,7 @@ class ComparisonView(QWidget):
 def _table(parent: QWidget) -> QTableWidget:
     table = QTableWidget(0, len(COLUMNS), parent)
     table.setObjectName("comparison")
+    table.setToolTip("One row a model: select one to see its outline")
     table.setHorizontalHeaderLabels(list(COLUMNS))
     for column, tooltip in enumerate(COLUMNS.values()):
         table.horizontalHeaderItem(column).setToolTip(tooltip)
