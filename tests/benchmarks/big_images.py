@@ -159,7 +159,7 @@ class Bench:
 
         chooser = self.widget.panel.image_section.model
         chooser.box.set_key(model)
-        self.widget.panel.preview.box.setChecked(False)  # whose answers would count for those of clicks
+        self.widget.panel.preview.setChecked(False)  # whose answers would count for those of clicks
         QTest.mouseClick(self.widget.panel.modes.buttons["positive"], Qt.MouseButton.LeftButton)
         self.pause(500)
 
