@@ -112,6 +112,11 @@ class LazyVolume(Volume):
         dtype = np.dtype(self.levels[0].dtype)
         return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
+    @property
+    def nbytes(self) -> int:
+        """None: they are read and forgotten."""
+        return 0
+
     def part(self, box: Box, samples: Sequence[int] | None = None) -> np.ndarray:
         """See `napari_sammed.volume.Volume.part`.
 

@@ -120,6 +120,11 @@ class Volume:
         return True
 
     @property
+    def nbytes(self) -> int:
+        """Memory that its voxels take."""
+        return self.array.nbytes
+
+    @property
     def sample(self) -> np.ndarray:
         """The voxels that statistics of the whole image are taken of: here all of them."""
         return self.array

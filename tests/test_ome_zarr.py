@@ -15,6 +15,7 @@ from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.prompts import Point
 from napari_sammed.session import Session
+from napari_sammed.session.separate_files import save_each
 from napari_sammed.volume import read_volume, write_mask
 from tests.phantoms import two_balls
 from tests.pyramids import write_pyramid
@@ -128,6 +129,9 @@ def test_objects_of_a_huge_image_are_saved_sparsely(tmp_path) -> None:
         with pytest.raises(InputError, match=r"600 x 4096 x 4096 voxels takes 19 GiB: save as \.ome\.zarr"):
             session.save(tmp_path / "mask.nii.gz")
         session.save(tmp_path / "mask.ome.zarr")
+        session.rename(1, "bar")
+        assert save_each(session, tmp_path / "each.ome.zarr") == [tmp_path / "each_bar.ome.zarr"]
+    assert (np.asarray(ome_zarr.read(tmp_path / "each_bar.ome.zarr").levels[0][300, 1990:2010, 2990:3010]) == 1).all()
     back = ome_zarr.read(tmp_path / "mask.ome.zarr")
     assert back.levels[0].shape == Ramp.shape
     part = np.asarray(back.levels[0][290:310, 1900:2100, 2900:3100])

@@ -61,7 +61,7 @@ class Sessions:
         self._shrink(MOST, MOST_BYTES)
 
     def _shrink(self, most: int, most_bytes: int, stop: Callable[[Session], None] | None = None) -> None:
-        size = sum(session.image.array.nbytes for session in self._kept.values())
+        size = sum(session.image.nbytes for session in self._kept.values())
         for key, session in list(self._kept.items()):
             if len(self._kept) <= most and size <= most_bytes:
                 break
@@ -69,5 +69,5 @@ class Sessions:
                 stop(session)
             elif session.busy:
                 continue
-            size -= session.image.array.nbytes
+            size -= session.image.nbytes
             close_session(self._kept.pop(key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.formats import ome_zarr, ome_zarr_labels
 from napari_sammed.geometry import Box
 from napari_sammed.segments import Segment, is_segmentation_name, write_segments
+from napari_sammed.session.actions import ObjectState
 from napari_sammed.session.history import History
 from napari_sammed.session.records import BY_HAND
 from napari_sammed.session.roster import painted
@@ -40,8 +41,27 @@ def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
     """
     if is_segmentation_name(path):
         return partial(write_segments, segments_of(history), image, path)
+    in_chunks = chunk_writer(history.stack, image, path)
+    if in_chunks is not None:
+        return in_chunks
+    labels = history.labels(image.grid.box)
+    if path.name.lower().endswith(SLICER):
+        states = history.objects
+        names = {label: state.name for label, state in states.items()}
+        colours = {label: state.colour for label, state in states.items()}
+        return partial(write_mask, labels, image.grid, path, names, colours=colours)
+    return partial(write_mask, labels, image.grid, path)
+
+
+def chunk_writer(stack: Sequence[ObjectState], image: Volume, path: Path) -> Callable[[], None] | None:
+    """What writes objects, the topmost one last, without a label image of the whole; None if the format needs one.
+
+    Raises
+    ------
+    InputError
+        If the format needs one and it does not fit into memory.
+    """
     if path.name.lower().endswith(ome_zarr.SUFFIX):
-        stack = history.stack
         names = {state.label: state.name for state in stack}
         where = span_of(state.mask for state in stack)
         return partial(ome_zarr_labels.write, partial(painted, stack), where, image.grid, path, names)
@@ -51,13 +71,7 @@ def prepared(history: History, image: Volume, path: Path) -> Callable[[], None]:
             f"A label image of {' x '.join(map(str, image.grid.shape))} voxels takes {size / 2**30:.0f} GiB: save as "
             ".ome.zarr, which stores only what is marked."
         )
-    labels = history.labels(image.grid.box)
-    if path.name.lower().endswith(SLICER):
-        states = history.objects
-        names = {label: state.name for label, state in states.items()}
-        colours = {label: state.colour for label, state in states.items()}
-        return partial(write_mask, labels, image.grid, path, names, colours=colours)
-    return partial(write_mask, labels, image.grid, path)
+    return None
 
 
 def segments_of(history: History) -> list[Segment]:

@@ -12,8 +12,10 @@ import numpy as np
 
 from napari_sammed.backend.base import Cancel, Progress
 from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.prompts import MaskPrompt
 from napari_sammed.segments import Segment, is_segmentation_name, write_segments
-from napari_sammed.session.saving import segments_of
+from napari_sammed.session.actions import ObjectState
+from napari_sammed.session.saving import chunk_writer, segments_of
 from napari_sammed.volume import Volume, write_mask
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 _UNSAFE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f\x7f.]+')
 _LONGEST = 120  # bytes of a name in a file name, of which file systems take 255
-_ENDINGS = (".nii.gz", ".seg.nrrd", ".seg.dcm")
+_ENDINGS = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".ome.zarr")
 
 
 def safe_name(text: str, otherwise: str = "") -> str:
@@ -127,6 +129,11 @@ def _writer(segment: Segment, image: Volume, path: Path) -> Callable[[], None]:
     def write() -> None:
         if is_segmentation_name(path):
             write_segments([segment], image, path)
+            return
+        only = ObjectState(1, segment.name, mask=MaskPrompt(segment.mask, segment.box.low))
+        in_chunks = chunk_writer([only], image, path)
+        if in_chunks is not None:
+            in_chunks()
             return
         mask = np.zeros(image.grid.shape, bool)
         mask[segment.box.slices] = segment.mask
