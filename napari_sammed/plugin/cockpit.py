@@ -43,6 +43,7 @@ class Cockpit:
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE)
         self._pause.timeout.connect(self.refresh)  # something may have changed meanwhile
+        self._ringed: tuple[int, ...] = ()  # how much had been done when the ring was shown
         self._going = False  # the user waits to be brought to the worst slice
         self._at: int | None = None  # the slice that the user was brought to as the worst one
         self.ring = Ring(desk.viewer, desk.image, desk.panel, desk.gui.post)
@@ -66,7 +67,11 @@ class Cockpit:
     def refresh(self) -> None:
         """Assess the current object, unless that is known or under way."""
         session = self._desk.session
-        if session is None or self._desk.closed or self._desk.image.ndim != 3:
+        if session is None or self._desk.closed:
+            return
+        if self._state(session)[-1] != self._ringed:  # what the ring was about is over
+            self.ring.hide()
+        if self._desk.image.ndim != 3:
             return
         axis = hidden_axis(self._desk.viewer.dims, 3)
         self._axis = self._axis if axis is None else axis
@@ -77,7 +82,6 @@ class Cockpit:
         if wanted[1] is None:
             self._clear()
             return
-        self.ring.hide()
         self._assessing = True
         label, axis = session.current, self._axis
         self._desk.background.run(lambda: _assessed(session, axis, label), self._on_assessed)
@@ -141,6 +145,7 @@ class Cockpit:
             self.ring.hide()
             self._desk.say(_NOTHING_STANDS_OUT.format(name))
             return
+        self._ringed = self._state(self._desk.session)[-1]
         self._show_place(found.index)
         self.ring.show(found.index)
         self._desk.say(found.reason)

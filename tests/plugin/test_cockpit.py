@@ -336,6 +336,16 @@ def test_closing_the_image_keeps_what_was_reached(start, model, sessions, backen
 def test_flat_images_have_no_strip(open_plugin, grey):
     hands = open_plugin(grey[12], model="planar")
     assert strip_of(hands).isHidden() and not hands.panel.cockpit.buttons["worst"].isEnabled()
+    cockpit = hands.segmentation.cockpit
+    hands.session.model = "planar"
+    hands.session.add(Point(MIDDLE)).result(10)
+    hands.settle()
+    cockpit._ringed = cockpit._state(hands.session)[-1]
+    cockpit.ring.show((3, 4))
+    cockpit.refresh()
+    assert cockpit.ring.layer is not None, "nothing has happened"
+    hands.act("undo")
+    assert cockpit.ring.layer is None
     assert hands.panel.cockpit.buttons["next"].isEnabled() and not hands.panel.propagate_menu.isEnabled()
 
 
