@@ -57,7 +57,7 @@ def series(sample: Sample, folder: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as sessions:
-        os.environ["NAPARI_SAMMED_SESSIONS"] = sessions
+        os.environ["NAPARI_SAMMED_SESSIONS"] = os.environ["NAPARI_SAMMED_CONFIG"] = sessions
         application = QApplication.instance() or QApplication([])
         series(load("torso"), Path(sys.argv[1]))
         application.processEvents()

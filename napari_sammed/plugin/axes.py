@@ -30,6 +30,7 @@ COLOUR = "colour"
 CHANNEL_NAMES_KEY = "channel_names"
 """Where a layer's metadata may hold the names of its channels, in order."""
 
+_TIMES = " \N{MULTIPLICATION SIGN} "
 _FRAME, _CHANNEL, _SINGLE, _SPACE = "t", "c", "1", "s"
 _MEANINGS = {
     **dict.fromkeys(("t", "time", "times", "timepoint", "frame", "frames", "p", "position", "scene", "series"), _FRAME),
@@ -71,12 +72,13 @@ class Axes:
 
     @property
     def label(self) -> str:
-        """For people: "12 frames x volume of 40 slices"."""
+        """For people, and short: "12 frames x 2 channels, 3D", with a real multiplication sign."""
         words = {_FRAME: "frames", _CHANNEL: "channels"}
         parts = [f"{n} {words[letter]}" for letter, n in zip(self.key, self.shape, strict=True) if letter in words]
+        if parts:
+            return f"{_TIMES.join(parts)}, {'3D' if self.ndim == 3 else 'flat'}"
         depth = self.shape[-3] if self.ndim == 3 else 0
-        image = f"volume of {depth} slice{'s' * (depth > 1)}" if depth else "flat images" if parts else "flat image"
-        return " \N{MULTIPLICATION SIGN} ".join([*parts, image])
+        return f"Volume of {depth} slice{'s' * (depth > 1)}" if depth else "Flat image"
 
     def view(self, layer: Image, steps: Sequence[int], channel: str = SLIDER) -> ImageView:
         """The image at some place.

@@ -87,9 +87,7 @@ class Frames:
             offered = {axes.key: axes for axes in choices(layer)}
             self._axes = offered.get(chosen.axes) or next(iter(offered.values()))
             self.view = self._seen(layer)
-            self._section.set_axes(
-                [Choice(key, axes.label, f"As {axes.label}") for key, axes in offered.items()], self._axes.key
-            )
+            self._section.set_axes([Choice(key, axes.label) for key, axes in offered.items()], self._axes.key)
         else:
             self._section.set_axes((), "")
         self._show()

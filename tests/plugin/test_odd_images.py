@@ -64,9 +64,9 @@ def test_axes_are_said_in_words(open_plugin) -> None:
     hands = open_plugin(blobs(4, (10, 24, 30))[0])
     x = "\N{MULTIPLICATION SIGN}"
     assert offered(hands)[:3] == [
-        f"4 frames {x} volume of 10 slices",
-        f"4 channels {x} volume of 10 slices",
-        f"4 frames {x} 10 frames {x} flat images",
+        "4 frames, 3D",
+        "4 channels, 3D",
+        f"4 frames {x} 10 frames, flat",
     ]
 
 
