@@ -24,6 +24,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "messages": 5,
     "session": 4,
     "samples": 4,
+    "series": 5,
     "backend": 3,
     "models": 2,
     "networks": 1,
