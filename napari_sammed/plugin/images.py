@@ -28,6 +28,9 @@ FILES_KEY = "dicom_files"
 NAMES_KEY = "label_names"
 """Where a label layer's metadata may hold names by label."""
 
+JOURNAL_KEY = "sammed_journal"
+"""Where it may hold the `Path` of the journal of a session about it."""
+
 READ_KEY = "read_with"
 """Where it may hold which frame or series of a file the image is: keyword arguments of `read_volume`."""
 
@@ -108,13 +111,21 @@ def origin_of(image: ImageView) -> dict[str, Any]:
 
 def source_of(image: ImageView) -> dict[str, Any]:
     """How the image of a layer can be read again, for its journal; empty if it is from no file."""
-    if not image.source.path:
-        return {}
     chosen = image.metadata.get(READ_KEY)
-    source = {"path": str(image.source.path), "name": image.title, **(chosen if isinstance(chosen, dict) else {})}
+    chosen = chosen if isinstance(chosen, dict) else {}
+    path = image.source.path or chosen.get("path")
+    if not path:
+        return {}
+    source = {"name": image.title, **chosen, "path": str(path)}
     if len(image.at) == 1:
         source["frame"] = image.at[0]
     return source
+
+
+def journal_path(image: ImageView) -> Path | None:
+    """Where the journal of an image of a series is kept; None for other images, whose hash says so."""
+    path = image.metadata.get(JOURNAL_KEY)
+    return path if isinstance(path, Path) and not image.at else None
 
 
 def spatial_shape(layer: ImageView | Image) -> tuple[int, ...]:

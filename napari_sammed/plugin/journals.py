@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +77,21 @@ def set_aside(path: Path) -> Path | None:
     return chosen
 
 
-def bring_back(archived: Path, image_hash: str) -> None:
-    """Make an archived journal the one of its image again; the one that was so goes to the archive.
+def bring_back(archived: Path, path: Path) -> None:
+    """Put an archived journal in the place of another one, which goes to the archive.
 
     Raises
     ------
     InputError
         As for `set_aside`.
     """
-    path = journal_of(image_hash)
     set_aside(path)
     _move(archived, path, held_path=path)
 
 
-def earlier(image_hash: str) -> list[Summary]:
-    """The archived journals of an image, the one that was worked on last first; unreadable ones are left out."""
-    files = (folder() / "archive").glob(f"{image_hash}.*.jsonl")
+def earlier(path: Path) -> list[Summary]:
+    """The archived ones of a journal, the one that was worked on last first; unreadable ones are left out."""
+    files = (path.parent / "archive").glob(f"{escape(path.stem)}.*.jsonl")
     return sorted(_summaries(files), key=lambda found: found.changed, reverse=True)
 
 

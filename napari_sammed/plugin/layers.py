@@ -224,6 +224,13 @@ class LayerWriter:
             kind.enter(mode)
         self._report_mode()
 
+    @property
+    def own(self) -> list[Layer]:
+        """All layers of it that are in the viewer, the labels last."""
+        return [layer for layer in self._own() if layer is not self.labels and layer in self.viewer.layers] + [
+            layer for layer in (self.labels,) if layer is not None and layer in self.viewer.layers
+        ]
+
     def close(self, *, keep_labels: bool = True) -> None:
         """Let go of the layers: the prompt layers are removed, the labels stay with the user."""
         self.viewer.layers.events.removed.disconnect(self._on_removed)

@@ -13,11 +13,10 @@ from napari_sammed.errors import SessionDamagedError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
-from napari_sammed.plugin.images import source_of, volume_of
+from napari_sammed.plugin.images import journal_path, source_of, volume_of
 from napari_sammed.plugin.journals import (
     before_change,
     bring_back,
-    folder,
     journal_of,
     place_aside,
     remove_if_empty,
@@ -83,7 +82,7 @@ def open_session(
     volume = volume_of(image)
     if volume.hash in kept:
         return Opened(kept.pop(volume.hash))
-    return open_volume(volume, source_of(image), backend, read_only=read_only)
+    return open_volume(volume, source_of(image), backend, journal=journal_path(image), read_only=read_only)
 
 
 def open_volume(
@@ -118,36 +117,40 @@ def open_volume(
     return Opened(session, found if found and found.names else None, damaged, lost, changed, read_only)
 
 
-def start_afresh(volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
+def start_afresh(volume: Volume, source: dict[str, Any], backend: Backend, journal: Path) -> Opened:
     """An empty session; the journal that there was goes to the archive."""
-    set_aside(journal_of(volume.hash))
-    return open_volume(volume, source, backend)
+    set_aside(journal)
+    return open_volume(volume, source, backend, journal=journal)
 
 
-def open_earlier(archived: Path, volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
+def open_earlier(archived: Path, volume: Volume, source: dict[str, Any], backend: Backend, journal: Path) -> Opened:
     """A session of the archive; the journal that there was goes there."""
-    bring_back(archived, volume.hash)
-    return open_volume(volume, source, backend)
+    bring_back(archived, journal)
+    return open_volume(volume, source, backend, journal=journal)
 
 
-def open_copy(path: Path, volume: Volume, source: dict[str, Any], backend: Backend) -> Opened:
-    """Go on in a copy of a session file, which becomes the image's journal; the one that there was is archived.
+def open_copy(path: Path, volume: Volume, source: dict[str, Any], backend: Backend, journal: Path) -> Opened:
+    """Go on in a copy of a session file, which takes the place of the journal; that one is archived.
 
     The file may be about another image of the same shape, if the user says that it is the same: 3D Slicer gives the
     places of voxels with other last digits.
     """
-    own = journal_of(volume.hash)
-    if not own.exists() or not own.samefile(path):
-        set_aside(own)
-        own.parent.mkdir(parents=True, exist_ok=True)
-        copy_lines(path, own, image=volume.hash)
-    return open_volume(volume, source, backend)
+    if not journal.exists() or not journal.samefile(path):
+        set_aside(journal)
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        copy_lines(path, journal, image=volume.hash)
+    return open_volume(volume, source, backend, journal=journal)
+
+
+def open_itself(path: Path, volume: Volume, source: dict[str, Any], backend: Backend, journal: Path) -> Opened:
+    """Go on in a session file, instead of the journal, which stays where it is."""
+    return open_volume(volume, source, backend, journal=path)
 
 
 def close_session(session: Session) -> None:
     """Close a session; leaves no journal behind in which nothing was done."""
     session.close()
-    if session.journal is not None and session.journal.parent == folder() and not session.read_only:
+    if session.journal is not None and not session.read_only:
         remove_if_empty(session.journal)
 
 

@@ -20,8 +20,8 @@ from napari_sammed.plugin.opening import (
     Opener,
     open_copy,
     open_earlier,
+    open_itself,
     open_session,
-    open_volume,
     start_afresh,
 )
 from napari_sammed.plugin.views.choosers import Choice
@@ -121,7 +121,7 @@ class SessionFiles:
 
     def show_earlier(self) -> None:
         """List the sessions of the image that were set aside."""
-        self._do(lambda session: journals.earlier(session.image.hash), self._list)
+        self._do(lambda session: journals.earlier(session.journal), self._list)
 
     # ---- what is offered -----------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class SessionFiles:
                 f"{name}: {_what(found)}, last changed {when(found.changed)}.",
                 {
                     COPY: lambda: self._exchange(partial(open_copy, found.path)),
-                    ITSELF: lambda: self._exchange(partial(open_volume, journal=found.path)),
+                    ITSELF: lambda: self._exchange(partial(open_itself, found.path)),
                     LEAVE: self._leave,
                 },
             )
@@ -221,8 +221,8 @@ class SessionFiles:
     def _exchange(self, open_: Callable[..., Opened]) -> None:
         """Another session of the image that is open, which need not be read again."""
         session = self._session
-        volume, source = session.image, session.source
-        self._reopen(lambda _, backend, __: open_(volume, source, backend))
+        volume, source, journal = session.image, session.source, session.journal
+        self._reopen(lambda _, backend, __: open_(volume, source, backend, journal))
 
     def _bring(self, path: Path) -> None:
         def tell(labels: list[int]) -> None:

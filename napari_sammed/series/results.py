@@ -70,7 +70,7 @@ def write_result(series: Series, entry: Entry, session: Session) -> tuple[Path |
 
 def make_objects(session: Session, classes: Sequence[ClassLabel]) -> None:
     """An object for each class, the first of them current; nothing in a session that has objects."""
-    if session.objects or session.read_only:
+    if session.objects or session.read_only or not classes:
         return
     for one in classes:
         new_of_class(session, one)

@@ -1,0 +1,47 @@
+"""Takes layers out of a viewer, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_APART = 30  # ms, in which the canvas is drawn
+
+
+def take_away(parent: QObject, viewer: ViewerModel, layers: Sequence[Layer], then: Callable[[], None]) -> None:
+    """Remove layers, the first one first, and go on when all are gone.
+
+    One in each drawing of the canvas: where several go at once and others come, napari 0.9 with vispy 0.17 draws from
+    buffers that are no longer there, and the process dies.
+
+    Parameters
+    ----------
+    parent : QObject
+        Nothing happens once it is gone.
+    viewer : napari viewer
+    layers : sequence of Layer
+        Those that are not there any more are passed over.
+    then : callable
+    """
+    waiting = list(layers)
+    timer = QTimer(parent)
+    timer.setInterval(_APART)
+
+    def next_one() -> None:
+        while waiting and waiting[0] not in viewer.layers:
+            waiting.pop(0)
+        if waiting:
+            viewer.layers.remove(waiting.pop(0))
+        else:
+            timer.stop()
+            timer.deleteLater()
+            then()
+
+    timer.timeout.connect(next_one)
+    timer.start()
