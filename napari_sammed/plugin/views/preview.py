@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QSizePolicy, QWidget
 
 from napari_sammed.plugin.views.small_print import SmallPrint
 
@@ -28,6 +28,7 @@ class PreviewBox(QCheckBox):
         self.setObjectName("preview")
         self.setToolTip(_TOOLTIP)
         self.setChecked(True)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)  # right of its text it is no box
         self.note = SmallPrint(parent)
         self.note.setObjectName("preview-note")
         self.note.setWordWrap(True)
