@@ -78,6 +78,8 @@ def size(voxels: int, grid: Grid) -> str:
     if voxels == 0:
         return ""
     amount = voxels * grid.voxel_volume
+    if amount < 0.05:  # a microscope's
+        return f"{amount * 1e9:,.0f} µm³" if grid.ndim == 3 else f"{amount * 1e6:,.0f} µm²"
     if grid.ndim == 3:
         return f"{amount / 1000:.1f} ml" if amount >= 100 else f"{amount:.1f} mm³"
     return f"{amount / 100:.1f} cm²" if amount >= 1e4 else f"{amount:.0f} mm²"
