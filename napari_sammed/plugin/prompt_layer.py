@@ -80,8 +80,9 @@ class PromptLayer(ABC):
     def blank(self) -> None:
         """Show nothing for a moment; what is shown then is no wish of the user to take everything away."""
         if self.layer is not None and not self.unfinished:
-            with self._own_writing():
-                self._write(Rows())
+            if len(self._seen()):  # writing nothing over nothing takes as long
+                with self._own_writing():
+                    self._write(Rows())
             self._shown = Rows()
 
     def show(self, prompts: Prompts) -> None:
