@@ -249,6 +249,22 @@ def test_an_eraser_takes_away_what_it_covers(session, scene, backend, journal):
     check_kept(session, scene, backend, journal)
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_stroke_on_an_object_changes_it_near_the_stroke_only(session, scene, backend, journal, positive):
+    """Models that look at slices are given a few points, and may make anything of them."""
+    _, first, second = scene
+    z, y, x = centre(first)
+    before = add(session, Point((z, y, x)), model="planar")
+    stroke = brush(centre(second), 2) if positive else brush((z, y + 3, x), 2, False)
+    painted = marked(stroke, first.shape)
+    add(session, stroke, model="planar")
+    changed = shown(session)[int(z)] ^ first[int(z)]
+    reach = marked(brush(stroke.points[0], 5), first.shape)[int(z)]
+    assert (changed & ~painted[int(z)]).any() and not (changed & ~reach).any()
+    assert shown(session)[painted].all() == positive and before.logits is not None
+    check_kept(session, scene, backend, journal)
+
+
 def test_later_answers_respect_a_stroke(session, scene, backend, journal):
     _, first, second = scene
     stroke = brush(centre(first))

@@ -15,8 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from napari_sammed.backend.base import Prediction
+from napari_sammed.backend.masks import cut
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.models.base import ModelCard
+from napari_sammed.models.base import Logits, ModelCard
 from napari_sammed.prompts import MaskPrompt, Prompts, Stroke
 
 SENTENCE = "A brush and an eraser change the object as far beyond what they paint as their radius."
@@ -48,17 +49,34 @@ def answer(prompts: Prompts, grid: Grid, ask: Callable[[Prompts], Prediction]) -
     rest = ask(Prompts(tuple(item for item in prompts if not any(item is stroke for stroke in local))))
     changed = ask(prompts)
     frame = rest.box.union(changed.box)
-    mask = _placed(rest, frame)
-    other = _placed(changed, frame)
-    for box, near in neighbourhoods(local, grid):
-        common = box.intersect(frame)
-        if common is not None:
-            inside = common.shift([-low for low in frame.low]).slices
-            part = near[common.shift([-low for low in box.low]).slices]
-            mask[inside] = np.where(part, other[inside], mask[inside])
+    mask = _joined(_placed(rest, frame), _placed(changed, frame), frame, neighbourhoods(local, grid))
     joined = Prediction.tight(mask, frame, score=changed.score, model=changed.model)
     told = tuple(dict.fromkeys((*changed.reductions, SENTENCE)))
     return replace(changed, mask=joined.mask, box=joined.box, reductions=told, logits=None, alternatives=())
+
+
+def limited(answer: Prediction, before: MaskPrompt | None, stroke: Stroke, previous: Logits | None) -> Prediction:
+    """The answer to a stroke on an object that is there already, of a model that looks at slices: near the stroke only.
+
+    Parameters
+    ----------
+    answer : Prediction
+    before : MaskPrompt or None
+        The whole object as it was.
+    stroke : Stroke
+    previous : Logits or None
+        Answer to the object's earlier prompts, from which later ones go on: what is hidden now must not come back.
+    """
+    part = cut(before, answer.scope)
+    if part is None or (answer.scope.ndim == 3 and not answer.scope.thin_axes):
+        return answer
+    frame = part.extent.union(answer.box)
+    mask = np.zeros(frame.shape, bool)
+    mask[part.extent.shift([-low for low in frame.low]).slices] = part.mask
+    near = neighbourhoods([stroke], Grid.plain(answer.scope.high))  # of the slice: in voxels
+    joined = Prediction.tight(_joined(mask, _placed(answer, frame), frame, near), frame, score=0.0, model="")
+    told = (*answer.reductions, SENTENCE)
+    return replace(answer, mask=joined.mask, box=joined.box, reductions=told, logits=previous, alternatives=())
 
 
 def neighbourhoods(of: Sequence[Stroke], grid: Grid) -> list[tuple[Box, np.ndarray]]:
@@ -87,6 +105,17 @@ def inside(mask: MaskPrompt, of: Sequence[Stroke], grid: Grid) -> MaskPrompt | N
             kept[part] |= near[common.shift([-low for low in box.low]).slices]
     kept &= mask.mask
     return MaskPrompt(kept, mask.offset) if kept.any() else None
+
+
+def _joined(mask: np.ndarray, other: np.ndarray, frame: Box, places: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
+    """A mask with the other one's voxels in some places."""
+    for box, near in places:
+        common = box.intersect(frame)
+        if common is not None:
+            inside = common.shift([-low for low in frame.low]).slices
+            part = near[common.shift([-low for low in box.low]).slices]
+            mask[inside] = np.where(part, other[inside], mask[inside])
+    return mask
 
 
 def _placed(found: Prediction, frame: Box) -> np.ndarray:

@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend, Cancel, ImageId, Partial, Prediction, Progress
+from napari_sammed.backend.nearby import limited
 from napari_sammed.errors import NotReady
 from napari_sammed.prompts import Prompts
+from napari_sammed.session.constraints import thick
 from napari_sammed.session.history import Action, History, Origin
 from napari_sammed.session.neighbours import told
 from napari_sammed.session.roster import roster
@@ -122,7 +124,19 @@ class Asker:
             progress=progress,
             idle=self._idle,
         )
-        return replace(answer, reductions=(*answer.reductions, sentence)) if sentence else answer
+        if sentence:
+            answer = replace(answer, reductions=(*answer.reductions, sentence))
+        return self._near(action, answer, previous)
+
+    def _near(self, action: Action, answer: Prediction, previous: Logits | None) -> Prediction:
+        """The answer to a stroke of brush or eraser on an object that is there already: only near the stroke."""
+        if action.do != "prompt" or not thick(action.prompt):
+            return answer
+        with self._lock:
+            earlier = [a for a in self._history.since_clear(action.label, action) if a.id < action.id]
+            waiting = any(a.key == action.key and a.id not in self._history.answers for a in earlier if a.asks)
+            before = self._history.mask(action.label, before=action)
+        return answer if waiting else limited(answer, before, action.prompt, previous)
 
     def _propagate(
         self,
