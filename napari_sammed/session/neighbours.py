@@ -22,7 +22,7 @@ MOST = 4
 
 _REACH_3D = 50.0  # mm around the prompts of a volume; models of volumes look at more than that
 _REACH_2D = 0.25  # the same on slices and flat images, as a share of the longest side
-_SIDE = 64  # samples along an axis, at most, in which a neighbour's depth is measured: a few ms
+_SIDE = 32  # samples along an axis, at most, in which a neighbour's depth is measured: a few ms
 _DEEP = 0.5  # of the greatest depth: deep enough for the second point
 
 Beside = tuple[tuple[int, Point], ...]
