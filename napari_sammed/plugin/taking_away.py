@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-_APART = 30  # ms, in which the canvas is drawn
+_APART = 100  # ms, in which the canvas is drawn, on slow machines too
 
 
 def take_away(parent: QObject, viewer: ViewerModel, layers: Sequence[Layer], then: Callable[[], None]) -> None:
