@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections import Counter
@@ -20,25 +19,18 @@ from napari_sammed.plugin.journals import journal_of
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.session.records import replay
-from tests.labeller import Labeller
 from tests.monkey import objects, prompting, viewing  # noqa: F401  they fill the table
 from tests.monkey.acts import ACTS
 from tests.monkey.checks import differences, disagreements
 from tests.monkey.faults import Faults
 from tests.monkey.heartbeat import Heartbeat
+from tests.monkey.models import NAMES, models
 from tests.monkey.paws import Paws
 from tests.monkey.remains import Memory, living, threads, widgets
 from tests.monkey.remains import objects as left_over
 from tests.monkey.scene import Scene, scenes
-from tests.pixelated import Pixelated
-from tests.plugin.ambiguous import Ambiguous
-from tests.thresholder import Thresholder
 
 _PATIENCE = 6  # s that layers and panel have to agree with the session when nothing runs any more
-_WITHOUT_WELCOME = (  # napari's own picture over an empty canvas, which software drawing can crash on
-    {"show_welcome_screen": False} if "show_welcome_screen" in inspect.signature(napari.Viewer).parameters else {}
-)
-_NAMES = ("thresholder", "planar", "ambiguous", "pixelated", "pixelated-2d", "random-walker", "auto")
 
 
 class Monkey:
@@ -64,7 +56,7 @@ class Monkey:
         self.steps = 0
         self.counts: Counter[str] = Counter()
         self.faults = Faults(lambda text: print(f"{text}\n  seed {seed}, step {self.steps}", flush=True))
-        self.viewer = napari.Viewer(show=True, **_WITHOUT_WELCOME)
+        self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(1400, 950)
         self.heart = Heartbeat(self._hang)
         self.memory = Memory()
@@ -96,18 +88,10 @@ class Monkey:
         self.scenes = scenes(random)
         random.shuffle(self.scenes)
         self._before = living()
-        self.backend = LocalBackend(
-            models={
-                "thresholder": Thresholder(),
-                "planar": Thresholder(planar=True),
-                "ambiguous": Ambiguous(),
-                "pixelated": Pixelated(),
-                "pixelated-2d": Pixelated(planar=True),
-                "labeller": Labeller(lambda _: time.sleep(0.004)),
-            }
-        )
+        self.backend = LocalBackend(models=models())
         for scene in self.scenes[:2]:
             self._add(scene)
+        self.viewer.window._qt_window.show()
         self._open()
 
     def step(self) -> None:
@@ -145,9 +129,9 @@ class Monkey:
         self.check()
         self._replay()
         self._close_dock()
-        while len(self.viewer.layers):  # one by one, as users do
-            self.viewer.layers.pop()
-            QApplication.processEvents()
+        # Unseen: napari 0.9, with or without plugins, crashes when it draws by software after its last layer has gone.
+        self.viewer.window._qt_window.hide()
+        self.viewer.layers.clear()
         self.viewer.dims.ndisplay = 2
         with self.heart.paused():
             self.backend.shutdown()
@@ -276,7 +260,7 @@ class Monkey:
         widget = SegmentWidget(self.viewer, self.backend)
         self._dock = self.viewer.window.add_dock_widget(widget, name="SAMMed", area="right")
         section = widget.panel.image_section.model
-        section.set_models([Choice(name, name.title()) for name in _NAMES], {})
+        section.set_models([Choice(name, name.title()) for name in NAMES], {})
         widget.panel.classes.model.set_models([Choice("labeller", "Labeller")], {})
         section.box.set_key("thresholder")
         self.hands = Paws(self.viewer, widget)

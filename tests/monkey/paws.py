@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -109,7 +112,12 @@ class Paws(Hands):
         """What is known of what still runs."""
         current = self.segmentation
         where = "no image" if current is None else f"{current.image.name}, session {current.session}"
-        return f"{where}; panel enabled {self.panel.isEnabled()}; it says: {self.message!r}"
+        stacks = []
+        for thread in threading.enumerate():
+            frame = sys._current_frames().get(thread.ident) if thread.name.startswith("napari-sammed") else None
+            if frame is not None:
+                stacks.append(f"{thread.name}:\n{''.join(traceback.format_stack(frame)[-6:])}")
+        return f"{where}; the panel says: {self.message!r}\n{''.join(stacks)}"
 
     def stroke(self, places: Sequence[Sequence[float]], modifier: Qt.KeyboardModifier | None = None) -> None:
         """Press at the first voxel, move through all of them, and release at the last."""

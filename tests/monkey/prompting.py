@@ -8,8 +8,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_sammed.geometry import Box
 from tests.monkey.acts import act
-
-_MODELS = ("thresholder", "planar", "ambiguous", "pixelated", "pixelated-2d", "random-walker", "auto")
+from tests.monkey.models import NAMES
 
 
 @act(10)
@@ -265,7 +264,7 @@ def take_class(monkey) -> str | None:
 @act(3)
 def switch_model(monkey) -> str:
     chooser = monkey.hands.panel.image_section.model
-    chooser.box.set_key(monkey.random.choice(_MODELS))
+    chooser.box.set_key(monkey.random.choice(NAMES))
     chooser.box.activated.emit(chooser.box.currentIndex())
     return chooser.key
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 _OURS = "napari_sammed"
+_KEPT = "napari_sammed.plugin.preferences.Preference"  # read once for all windows
 
 
 def threads() -> list[str]:
@@ -24,7 +25,9 @@ def objects(before: Counter[str]) -> Counter[str]:
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     gc.collect()
-    return living() - before
+    left = living() - before
+    del left[_KEPT]
+    return left
 
 
 def living() -> Counter[str]:

@@ -132,7 +132,7 @@ def switch_image(monkey) -> str | None:
 @act(0.7, session=False)
 def delete_image(monkey) -> str | None:
     images = monkey.images()
-    if not images:
+    if len(images) < 2:  # napari itself crashes without any
         return None
     layer = monkey.random.choice(images)
     monkey.viewer.layers.remove(layer)
