@@ -99,7 +99,8 @@ class Heartbeat:
             f"event loop: {self.beats} beats; held up by us in {len(ours)}, 99th percentile of those "
             f"{1000 * np.percentile(ours, 99):.0f} ms, most {1000 * ours.max():.0f} ms, over {1000 * LIMIT:.0f} ms "
             f"{len(self.over)} times (of the processor: {1000 * np.percentile(busy, 99):.0f} ms, "
-            f"{1000 * busy.max():.0f} ms, {np.count_nonzero(busy > LIMIT)} times); by napari, Qt and drawing: 99th percentile of late beats "
+            f"{1000 * busy.max():.0f} ms, {np.count_nonzero(busy > LIMIT)} times); "
+            f"by napari, Qt and drawing: 99th percentile of late beats "
             f"{1000 * np.percentile(other, 99):.0f} ms, most {1000 * other.max():.0f} ms"
         ]
         worst: dict[str, Block] = {}

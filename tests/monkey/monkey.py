@@ -12,14 +12,14 @@ import napari
 import numpy as np
 from qtpy.QtCore import QEvent
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog
+from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QMessageBox
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.plugin.journals import journal_of
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.session.records import replay
-from tests.monkey import objects, prompting, viewing  # noqa: F401  they fill the table
+from tests.monkey import objects, prompting, tools, viewing  # noqa: F401  they fill the table
 from tests.monkey.acts import ACTS
 from tests.monkey.checks import differences, disagreements
 from tests.monkey.faults import Faults
@@ -288,6 +288,7 @@ class Monkey:
             return str(self.folder / f"saved.{ending}"), ""
 
         QFileDialog.getSaveFileName = staticmethod(file)
+        QMessageBox.question = staticmethod(lambda *_: QMessageBox.StandardButton.Yes)
         QColorDialog.getColor = staticmethod(lambda *_: QColor(self.random.randrange(1 << 24)))
 
     def _hang(self) -> None:
