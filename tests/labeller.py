@@ -54,6 +54,8 @@ class Labeller:
     ) -> LabelMap:
         box = within or image.grid.box
         part = image.array[box.slices]
+        if image.channels == 3:
+            part = part.mean(-1)
         labels = np.zeros(part.shape, np.uint8)
         for number, grey in enumerate(part):
             self._step(number)
