@@ -17,8 +17,8 @@ from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.plugin.gui_thread import Background
 
 _KEPT = 20  # actions in a report
-_HARMLESS = ("XDG_RUNTIME_DIR", "propagateSizeHints", "does not support", "QStandardPaths", "Populating font family")
-"""Parts of what Qt says about virtual screens."""
+_HARMLESS = ("XDG_RUNTIME_DIR", "propagateSizeHints", "does not support", "QStandardPaths", "font family", "_themes")
+"""Parts of what Qt says about virtual screens, and about icons that another napari is writing at the same time."""
 
 
 class Faults:

@@ -11,6 +11,8 @@ import psutil
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_sammed import strokes
+
 _OURS = "napari_sammed"
 _KEPT = "napari_sammed.plugin.preferences.Preference"  # read once for all windows
 
@@ -22,6 +24,7 @@ def threads() -> list[str]:
 
 def objects(before: Counter[str]) -> Counter[str]:
     """Living instances of our classes, beyond those that there were before."""
+    strokes._swept.cache_clear()  # of the latest strokes, of any image; a limited number
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     gc.collect()
