@@ -16,7 +16,7 @@ from napari_sammed.lazy import LazyVolume
 from napari_sammed.measures import measure
 from napari_sammed.models.cube_choice import first_cube
 from napari_sammed.models.sam_med3d import network_input
-from napari_sammed.prompts import MaskPrompt, Point, Prompts
+from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 from napari_sammed.session import Session
 from napari_sammed.session.records import replay
 from napari_sammed.volume import Volume
@@ -261,3 +261,19 @@ def test_colour(backend) -> None:
     box = Box((10, 20), (110, 90))
     np.testing.assert_array_equal(image.part(box), near.part(box))
     assert image.part(box, (40, 30)).shape == (50, 35, 3)
+
+
+def test_brush_and_closer_look_stay_near_the_object(backend) -> None:
+    array = np.random.default_rng(0).integers(20, 24, (40, 2000, 2000), np.uint8)
+    array[10:30, 1000:1060, 700:760] += 100
+    far = Counting(array, limit=array.nbytes // 3)
+    with Session(LazyVolume([far], Grid.plain(array.shape)), backend) as session:
+        session.look_at(Box((20, 900, 600), (21, 1160, 860)))
+        once = session.add(Point((20, 1030, 730)), model="random-walker").result(30)
+        stroke = Stroke(tuple((20, 1010 + step, 764) for step in range(20)), radius=3)
+        session.add(stroke, model="random-walker").result(30)
+        assert (session.labels(Box((20, 1012, 763), (21, 1028, 766))) == 1).all()
+        session.refine().result(30)
+        session.undo()
+        session.undo()
+        np.testing.assert_array_equal(session.objects[1].mask.mask, once.mask)
