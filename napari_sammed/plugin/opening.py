@@ -79,7 +79,7 @@ def open_session(
     InputError
         If the image cannot be segmented, or its journal cannot be read or written.
     """
-    import skimage.measure  # noqa: F401  here, so that the first stroke of the brush need not wait for it
+    from skimage.measure import approximate_polygon  # noqa: F401  here, so that the first stroke of the brush need not wait for it
 
     volume = volume_of(image)
     if volume.hash in kept:
