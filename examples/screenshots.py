@@ -31,7 +31,7 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.sample_data import layers_of
+from napari_sammed.plugin.files.sample_data import layers_of
 from napari_sammed.plugin.views.object_model import column_number
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.samples import Sample, load

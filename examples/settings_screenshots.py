@@ -19,7 +19,7 @@ from scipy import ndimage
 from screenshots import Tour
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.prompts import MaskPrompt
 from napari_sammed.samples import load
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sammed.backend.base import Backend
 from napari_sammed.intensity import Window
-from napari_sammed.plugin.coordinates import current_slice, obstacle
+from napari_sammed.plugin.features.model_offers import ModelOffers
+from napari_sammed.plugin.features.preference_page import PreferencePage
+from napari_sammed.plugin.features.shortcut_list import ShortcutList
+from napari_sammed.plugin.features.welcome import Welcome
+from napari_sammed.plugin.image.coordinates import current_slice, obstacle
 from napari_sammed.plugin.image_choice import ImageChoice
-from napari_sammed.plugin.keys import Keyboard
-from napari_sammed.plugin.layers import Mode
-from napari_sammed.plugin.memory import Memory
-from napari_sammed.plugin.model_offers import ModelOffers
-from napari_sammed.plugin.preference_page import PreferencePage
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.layers.layer_writer import Mode
 from napari_sammed.plugin.segmentation import Segmentation
-from napari_sammed.plugin.shortcut_list import ShortcutList
+from napari_sammed.plugin.settings.keys import Keyboard
+from napari_sammed.plugin.settings.memory import Memory
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.panel import Panel
-from napari_sammed.plugin.welcome import Welcome
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

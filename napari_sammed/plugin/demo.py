@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_sammed.plugin.sample_data import layers_of
+from napari_sammed.plugin.files.sample_data import layers_of
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.prompts import Point
 from napari_sammed.samples import Sample

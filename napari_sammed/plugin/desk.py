@@ -12,11 +12,11 @@ from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.gui_thread import Background, GuiThread
-from napari_sammed.plugin.keys import Keyboard
-from napari_sammed.plugin.layers import LayerWriter
-from napari_sammed.plugin.mode import Mode
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.layers.layer_writer import LayerWriter
+from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.prompt_intake import PromptIntake
+from napari_sammed.plugin.settings.keys import Keyboard
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.waiting import Waiting
 from napari_sammed.prompts import MaskPrompt
@@ -25,7 +25,7 @@ from napari_sammed.session import Session
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_sammed.plugin.image_view import ImageView
+    from napari_sammed.plugin.image.image_view import ImageView
 
 
 class Desk:

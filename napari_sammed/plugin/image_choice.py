@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed import messages
 from napari_sammed.backend.base import Backend
 from napari_sammed.errors import InputError
-from napari_sammed.plugin import images
-from napari_sammed.plugin.coordinates import current_slice, hidden_axis
-from napari_sammed.plugin.frames import Frames
+from napari_sammed.plugin.features.frames import Frames
+from napari_sammed.plugin.features.session_files import SessionFiles
 from napari_sammed.plugin.gui_thread import Background, GuiThread
-from napari_sammed.plugin.image_view import ImageView
-from napari_sammed.plugin.images import by_region, check, spatial_shape
-from napari_sammed.plugin.keys import Keyboard
-from napari_sammed.plugin.layers import LayerWriter
-from napari_sammed.plugin.opening import Opener, open_session
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.image import images
+from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis
+from napari_sammed.plugin.image.image_view import ImageView
+from napari_sammed.plugin.image.images import by_region, check, spatial_shape
+from napari_sammed.plugin.layers.layer_writer import LayerWriter
 from napari_sammed.plugin.segmentation import Segmentation
-from napari_sammed.plugin.session_files import SessionFiles
-from napari_sammed.plugin.sessions import Sessions
+from napari_sammed.plugin.sessions.open_sessions import Sessions
+from napari_sammed.plugin.sessions.opening import Opener, open_session
+from napari_sammed.plugin.settings.keys import Keyboard
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.views.session_files import SUFFIX

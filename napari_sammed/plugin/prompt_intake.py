@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.intensity import Window
-from napari_sammed.plugin.coordinates import hidden_axis
-from napari_sammed.plugin.edits import as_thick
-from napari_sammed.plugin.in_view import part_seen
+from napari_sammed.plugin.image.coordinates import hidden_axis
+from napari_sammed.plugin.image.in_view import part_seen
+from napari_sammed.plugin.layers.edits import as_thick
 from napari_sammed.plugin.views.choosers import AUTO, CUSTOM, DISPLAYED
 from napari_sammed.prompts import Box, Point, Prompt, Stroke
 from napari_sammed.session import Session
 
 if TYPE_CHECKING:
-    from napari_sammed.plugin.layers import LayerWriter
-    from napari_sammed.plugin.preferences import Preferences
+    from napari_sammed.plugin.layers.layer_writer import LayerWriter
+    from napari_sammed.plugin.settings.preferences import Preferences
     from napari_sammed.plugin.views.panel import Panel
 
 _PREFERRED = {"click_model": Point, "box_model": Box, "stroke_model": Stroke}

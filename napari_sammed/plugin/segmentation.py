@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_sammed import messages
-from napari_sammed.plugin.arranging import arrange
-from napari_sammed.plugin.carrying import carry_over
-from napari_sammed.plugin.coordinates import obstacle
-from napari_sammed.plugin.layers import Mode
+from napari_sammed.plugin.features.arranging import arrange
+from napari_sammed.plugin.features.carrying import carry_over
+from napari_sammed.plugin.image.coordinates import obstacle
+from napari_sammed.plugin.layers.layer_writer import Mode
 from napari_sammed.plugin.showing import Showing
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.prompts import Prompt

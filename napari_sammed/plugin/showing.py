@@ -14,26 +14,26 @@ from qtpy.QtCore import QTimer
 from napari_sammed import messages
 from napari_sammed.backend.masks import span_of
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.ahead import EncodeAhead
-from napari_sammed.plugin.brush import Brush
-from napari_sammed.plugin.classes import ClassView
-from napari_sammed.plugin.closer_look import CloserLook
-from napari_sammed.plugin.cockpit import Cockpit
-from napari_sammed.plugin.comparison import ModelComparison
-from napari_sammed.plugin.coordinates import obstacle
 from napari_sammed.plugin.desk import Desk
-from napari_sammed.plugin.edits import painted
-from napari_sammed.plugin.first_hint import FirstHint
+from napari_sammed.plugin.features.ahead import EncodeAhead
+from napari_sammed.plugin.features.brush import Brush
+from napari_sammed.plugin.features.classes import ClassView
+from napari_sammed.plugin.features.closer_look import CloserLook
+from napari_sammed.plugin.features.cockpit import Cockpit
+from napari_sammed.plugin.features.comparison import ModelComparison
+from napari_sammed.plugin.features.first_hint import FirstHint
+from napari_sammed.plugin.features.object_rows import ObjectRows
+from napari_sammed.plugin.features.overlap_question import OverlapQuestion
+from napari_sammed.plugin.features.preview import Preview
+from napari_sammed.plugin.features.saving import Saving
 from napari_sammed.plugin.gui_thread import Background, GuiThread
-from napari_sammed.plugin.keys import Keyboard
-from napari_sammed.plugin.layers import LayerWriter, Mode
-from napari_sammed.plugin.object_rows import ObjectRows
-from napari_sammed.plugin.opening import Opened, Opener, open_session
-from napari_sammed.plugin.overlap_question import OverlapQuestion
-from napari_sammed.plugin.preferences import Preferences
-from napari_sammed.plugin.preview import Preview
-from napari_sammed.plugin.saving import Saving
-from napari_sammed.plugin.sessions import Sessions
+from napari_sammed.plugin.image.coordinates import obstacle
+from napari_sammed.plugin.layers.edits import painted
+from napari_sammed.plugin.layers.layer_writer import LayerWriter, Mode
+from napari_sammed.plugin.sessions.open_sessions import Sessions
+from napari_sammed.plugin.sessions.opening import Opened, Opener, open_session
+from napari_sammed.plugin.settings.keys import Keyboard
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.prompts import Prompts
 from napari_sammed.session import Change, Session
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_sammed.plugin.image_view import ImageView
+    from napari_sammed.plugin.image.image_view import ImageView
 
 _PAINTING = 25  # ms in which the canvas begins to paint what has changed, and then holds up everything else
 

@@ -103,7 +103,7 @@ class Bench:
         import napari
 
         from napari_sammed.backend.local import LocalBackend
-        from napari_sammed.plugin.reader import read
+        from napari_sammed.plugin.files.reader import read
         from napari_sammed.plugin.widget import SegmentWidget
 
         self.viewer = napari.Viewer(show=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from napari_sammed.plugin.coordinates import between, hidden_axis
-from napari_sammed.plugin.prompt_rows import box_rows, click_rows
+from napari_sammed.plugin.image.coordinates import between, hidden_axis
+from napari_sammed.plugin.layers.prompt_rows import box_rows, click_rows
 from napari_sammed.session import Session
 
 

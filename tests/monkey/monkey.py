@@ -15,7 +15,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QMessageBox
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.plugin.journals import journal_of
+from napari_sammed.plugin.sessions.journals import journal_of
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.session.records import replay

@@ -149,7 +149,7 @@ class Paws(Hands):
 
     def here(self, **how: float) -> tuple[int, ...]:
         """A voxel of the displayed slice, on something bright of it if there is any."""
-        from napari_sammed.plugin.coordinates import current_slice, hidden_axis
+        from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis
 
         place = list(self.somewhere(**how))
         image, dims = self.segmentation.image, self.viewer.dims
@@ -161,6 +161,6 @@ class Paws(Hands):
     @property
     def axes(self) -> list[int]:
         """The displayed axes of the image."""
-        from napari_sammed.plugin.coordinates import displayed_axes
+        from napari_sammed.plugin.image.coordinates import displayed_axes
 
         return list(displayed_axes(self.viewer.dims, self.segmentation.image.ndim))

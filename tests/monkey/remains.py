@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from napari_sammed import strokes
 
 _OURS = "napari_sammed"
-_KEPT = "napari_sammed.plugin.preferences.Preference"  # read once for all windows
+_KEPT = "napari_sammed.plugin.settings.preferences.Preference"  # read once for all windows
 
 
 def threads() -> list[str]:

@@ -13,8 +13,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.plugin import memory
-from napari_sammed.plugin.journals import FOLDER_VARIABLE
+from napari_sammed.plugin.sessions.journals import FOLDER_VARIABLE
+from napari_sammed.plugin.settings import memory
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from tests.labeller import Labeller

@@ -15,7 +15,7 @@ import numpy as np
 from qtpy.QtTest import QTest
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.plugin.reader import read
+from napari_sammed.plugin.files.reader import read
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from tests.phantoms import two_balls

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from napari_sammed.plugin import ahead
+from napari_sammed.plugin.features import ahead
 from tests.phantoms import two_balls
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box
-from napari_sammed.plugin import images
-from napari_sammed.plugin.images import by_region, bytes_to_read, check, volume_of
-from napari_sammed.plugin.large_labels import LargeLabelView, Level
+from napari_sammed.plugin.image import images
+from napari_sammed.plugin.image.images import by_region, bytes_to_read, check, volume_of
+from napari_sammed.plugin.layers.large_labels import LargeLabelView, Level
 from napari_sammed.prompts import Point
 from tests.counting import Counting
 

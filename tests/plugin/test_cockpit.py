@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QToolTip
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.slice_quality import assess
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import current_slice
+from napari_sammed.plugin.image.coordinates import current_slice
 from napari_sammed.plugin.views.strip import ConfidenceStrip, colour_of
 from napari_sammed.prompts import MaskPrompt, Point
 from napari_sammed.session import Session

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Points
 
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.plugin.coordinates import (
+from napari_sammed.plugin.image.coordinates import (
     GRID_KEY,
     between,
     box_of,

@@ -13,9 +13,9 @@ from npe2 import PluginManager, PluginManifest
 
 import napari_sammed
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.plugin import reader
-from napari_sammed.plugin.coordinates import grid_of, placement
-from napari_sammed.plugin.images import volume_of
+from napari_sammed.plugin.files import reader
+from napari_sammed.plugin.image.coordinates import grid_of, placement
+from napari_sammed.plugin.image.images import volume_of
 from napari_sammed.prompts import Point
 from napari_sammed.segments import Segment, read_segments, write_segments
 from napari_sammed.volume import ImageWarning, Volume, read_volume, write_volume

@@ -130,7 +130,7 @@ def test_a_click_right_after_the_slider_is_the_new_frames(open_plugin):
 def test_clicks_before_a_frame_is_read_are_that_frames(open_plugin, monkeypatch):
     array, masks = blobs(3, (24, 30))
     gate = threading.Event()
-    from napari_sammed.plugin import opening
+    from napari_sammed.plugin.sessions import opening
 
     real = opening.volume_of
     hands = open_plugin(array, axis_labels=("t", "y", "x"))

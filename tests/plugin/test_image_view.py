@@ -11,11 +11,11 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_sammed.errors import InputError
-from napari_sammed.plugin.array_part import part_of
-from napari_sammed.plugin.coordinates import matrix_of
-from napari_sammed.plugin.image_view import ImageView
-from napari_sammed.plugin.images import bytes_to_read, check, spatial_shape, volume_of
-from napari_sammed.plugin.label_view import like
+from napari_sammed.plugin.image.array_part import part_of
+from napari_sammed.plugin.image.coordinates import matrix_of
+from napari_sammed.plugin.image.image_view import ImageView
+from napari_sammed.plugin.image.images import bytes_to_read, check, spatial_shape, volume_of
+from napari_sammed.plugin.layers.label_view import like
 
 
 class OnDisk:

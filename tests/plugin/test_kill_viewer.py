@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sammed.plugin.journals import FOLDER_VARIABLE
-from napari_sammed.plugin.reader import read
+from napari_sammed.plugin.files.reader import read
+from napari_sammed.plugin.sessions.journals import FOLDER_VARIABLE
 from napari_sammed.volume import write_volume
 from tests.phantoms import two_balls
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_sammed.plugin.images import bytes_to_read, check, spatial_shape, volume_of
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.image.images import bytes_to_read, check, spatial_shape, volume_of
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.prompts import Point
 from tests.counting import Counting
 

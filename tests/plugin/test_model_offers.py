@@ -11,7 +11,7 @@ import torch
 from napari_sammed.errors import Cancelled, WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
-from napari_sammed.plugin.model_offers import check
+from napari_sammed.plugin.features.model_offers import check
 from napari_sammed.plugin.views import weights as dialogs
 from tests.golden_weights import golden_shapes
 from tests.phantoms import two_balls

@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QLineEdit
 
 from napari_sammed.measures import measure
-from napari_sammed.plugin import object_rows
+from napari_sammed.plugin.features import object_rows
 from napari_sammed.plugin.views.object_model import COLUMNS, FIELDS, ObjectRow, as_text, column_number
 from napari_sammed.prompts import MaskPrompt, Point
 from tests.phantoms import two_balls

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.axes import CHANNEL_NAMES_KEY, COLOUR, SLIDER, choices
-from napari_sammed.plugin.coordinates import displayed_axes, matrix_of, rectangle_of
+from napari_sammed.plugin.image.axes import CHANNEL_NAMES_KEY, COLOUR, SLIDER, choices
+from napari_sammed.plugin.image.coordinates import displayed_axes, matrix_of, rectangle_of
 from napari_sammed.volume import Volume
 from tests.phantoms import ball, two_balls
 from tests.plugin.test_frames import blobs, click, go, middle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sammed.plugin.preferences import Preferences
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.prompts import MaskPrompt
 from tests.phantoms import two_balls
 

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.plugin.coordinates import rectangle_of
+from napari_sammed.plugin.image.coordinates import rectangle_of
 from napari_sammed.plugin.views.object_model import column_number
 from napari_sammed.volume import read_volume
 from tests.phantoms import two_balls
@@ -284,7 +284,7 @@ def test_a_prompt_outside_is_refused_and_removed(hands):
 def test_clicks_before_the_image_is_read_are_not_lost(open_plugin, scene, monkeypatch):
     array, first, _ = scene
     gate = threading.Event()
-    from napari_sammed.plugin import opening
+    from napari_sammed.plugin.sessions import opening
 
     real = opening.volume_of
     monkeypatch.setattr(opening, "volume_of", lambda layer: (gate.wait(10), real(layer))[1])

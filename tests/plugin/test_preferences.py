@@ -16,9 +16,9 @@ import napari_sammed
 from napari_sammed.errors import InputError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
-from napari_sammed.plugin import memory, own_weights
-from napari_sammed.plugin.memory import Memory
-from napari_sammed.plugin.preferences import Preferences, declared
+from napari_sammed.plugin.settings import memory, own_weights
+from napari_sammed.plugin.settings.memory import Memory
+from napari_sammed.plugin.settings.preferences import Preferences, declared
 from napari_sammed.plugin.views import weights as dialogs
 from napari_sammed.prompts import Box, Point
 from tests.golden_weights import golden_shapes

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_sammed.backend.slicing import slice_of
 from napari_sammed.models import registry
-from napari_sammed.plugin import ahead
-from napari_sammed.plugin import preview as previewing
+from napari_sammed.plugin.features import ahead
+from napari_sammed.plugin.features import preview as previewing
 from tests.phantoms import two_balls
 
 

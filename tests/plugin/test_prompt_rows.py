@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.edits import painted
-from napari_sammed.plugin.prompt_rows import NEW, Rows, box_rows, click_rows, difference, numbers_from
+from napari_sammed.plugin.layers.edits import painted
+from napari_sammed.plugin.layers.prompt_rows import NEW, Rows, box_rows, click_rows, difference, numbers_from
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 from napari_sammed.session.history import ObjectState
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.coordinates import rectangle_of
+from napari_sammed.plugin.image.coordinates import rectangle_of
 from tests.phantoms import ball
 
 

@@ -12,10 +12,10 @@ from qtpy.QtTest import QTest
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.geometry import Box
-from napari_sammed.plugin import frame
-from napari_sammed.plugin.coordinates import rectangle_of
-from napari_sammed.plugin.in_view import part_in_view
-from napari_sammed.plugin.keys import SHORTCUTS
+from napari_sammed.plugin.image.coordinates import rectangle_of
+from napari_sammed.plugin.image.in_view import part_in_view
+from napari_sammed.plugin.layers import frame
+from napari_sammed.plugin.settings.keys import SHORTCUTS
 from napari_sammed.prompts import MaskPrompt
 from tests.phantoms import ball, two_balls
 

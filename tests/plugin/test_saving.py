@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_sammed.plugin import memory
-from napari_sammed.plugin.memory import Memory
+from napari_sammed.plugin.settings import memory
+from napari_sammed.plugin.settings.memory import Memory
 from napari_sammed.plugin.views.saving import SaveOptions
 from napari_sammed.volume import read_volume, write_volume
 from tests.phantoms import two_balls

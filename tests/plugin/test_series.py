@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_sammed.plugin.series_widget import SeriesWidget
+from napari_sammed.plugin.series.widget import SeriesWidget
 from napari_sammed.plugin.views.series import STEPS, clock
 from napari_sammed.volume import read_volume, write_volume
 from tests.dicom_files import write_series
@@ -200,7 +200,7 @@ def test_time_pauses_when_nothing_moves(annotator, folder, monkeypatch):
     before = one.work.current.seconds
     one.work._tick()
     assert one.work.current.seconds == before + 1
-    monkeypatch.setattr("napari_sammed.plugin.series_work.IDLE", -1.0)
+    monkeypatch.setattr("napari_sammed.plugin.series.work.IDLE", -1.0)
     one.work._tick()
     assert one.work.current.seconds == before + 1
     assert (clock(65), clock(3700)) == ("1:05", "1 h 01 min")

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog
 import napari_sammed
 from napari_sammed.cli import main
 from napari_sammed.messages import when
-from napari_sammed.plugin import session_files
-from napari_sammed.plugin.journals import journal_of
+from napari_sammed.plugin.features import session_files
+from napari_sammed.plugin.sessions.journals import journal_of
 from napari_sammed.plugin.views.session_files import EarlierSessions
 from napari_sammed.prompts import Point
 from napari_sammed.session import Session

@@ -13,8 +13,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_sammed.errors import InputError
-from napari_sammed.plugin.keys import LAYER_SHORTCUTS, SHORTCUTS, Keyboard, napari_keys, normal
-from napari_sammed.plugin.memory import Memory
+from napari_sammed.plugin.settings.keys import LAYER_SHORTCUTS, SHORTCUTS, Keyboard, napari_keys, normal
+from napari_sammed.plugin.settings.memory import Memory
 
 SHIFT, CTRL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
 IMAGE = np.pad(np.full((12, 12), 200.0), 20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.prompt_rows import NEW, THIN, stroke_rows
+from napari_sammed.plugin.layers.prompt_rows import NEW, THIN, stroke_rows
 from napari_sammed.prompts import Point, Prompts, Stroke
 from tests.phantoms import two_balls
 

@@ -8,10 +8,10 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QFileDialog, QLineEdit, QTableView
 
 from napari_sammed.geometry import Grid
-from napari_sammed.plugin.first_hint import SESSIONS
-from napari_sammed.plugin.memory import Memory
-from napari_sammed.plugin.preferences import Preferences
-from napari_sammed.plugin.prompt_looks import COLOURS, SYMBOLS
+from napari_sammed.plugin.features.first_hint import SESSIONS
+from napari_sammed.plugin.layers.prompt_looks import COLOURS, SYMBOLS
+from napari_sammed.plugin.settings.memory import Memory
+from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.panel import Panel
 from napari_sammed.plugin.views.small_print import AMBER, GREY
 from napari_sammed.volume import Volume, write_volume

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_sammed import lazy
-from napari_sammed.plugin import images
-from napari_sammed.plugin.images import volume_of
-from napari_sammed.plugin.reader import get_reader
+from napari_sammed.plugin.files.reader import get_reader
+from napari_sammed.plugin.image import images
+from napari_sammed.plugin.image.images import volume_of
 from napari_sammed.volume import read_volume
 from tests.pyramids import write_pyramid
 

@@ -15,7 +15,7 @@ from SammedLib import volumes
 from SammedLib.logic import local_backend
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.plugin.reader import image_layer
+from napari_sammed.plugin.files.reader import image_layer
 from napari_sammed.prompts import Box, Point
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume, read_volume, write_volume

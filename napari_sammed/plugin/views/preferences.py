@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 if TYPE_CHECKING:
-    from napari_sammed.plugin.preferences import Preference
+    from napari_sammed.plugin.settings.preferences import Preference
 
 
 class PreferencesDialog(QDialog):

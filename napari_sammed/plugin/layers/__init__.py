@@ -1,0 +1,1 @@
+"""The layers that the plugin writes and listens to: prompts, labels, outlines and marks."""

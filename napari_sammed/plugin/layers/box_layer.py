@@ -1,0 +1,56 @@
+"""The layer of boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_sammed.geometry import Box
+from napari_sammed.plugin.image.coordinates import between, box_of, hidden_axis
+from napari_sammed.plugin.layers.mode import Mode
+from napari_sammed.plugin.layers.prompt_layer import PromptLayer
+from napari_sammed.plugin.layers.prompt_looks import BOX_COLOUR, write_boxes
+from napari_sammed.plugin.layers.prompt_rows import NEW, Rows, box_rows, numbers_from
+from napari_sammed.prompts import Prompts
+
+
+class BoxLayer(PromptLayer):
+    """A Shapes layer with a rectangle on each slice that a box reaches."""
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.BOX if str(self.layer.mode) == "add_rectangle" else Mode.NAVIGATE
+
+    def enter(self, mode: Mode) -> None:
+        self.layer.mode = "add_rectangle"
+
+    def _made(self) -> Any:
+        return self.viewer.add_shapes(
+            ndim=self.image.ndim,
+            name=f"{self.image.name} boxes",
+            features={"prompt": np.empty(0, int)},
+            feature_defaults={"prompt": NEW},
+            edge_color=BOX_COLOUR,
+            face_color="transparent",
+            edge_width=1,
+            **self._transform(),
+        )
+
+    def _rows(self, prompts: Prompts) -> Rows:
+        return box_rows(prompts, hidden_axis(self.viewer.dims, self.image.ndim))
+
+    def _seen(self) -> Rows:
+        data = tuple(np.asarray(vertices) for vertices in self.layer.data)
+        return Rows(numbers_from(self.layer.features["prompt"]), data, (True,) * len(data))
+
+    def _write(self, rows: Rows) -> None:
+        write_boxes(self.layer, rows)
+
+    def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Box:
+        vertices = between(self.layer, self.image, rows.coordinates[row])
+        flat = [a for a in range(vertices.shape[1]) if np.ptp(vertices[:, a]) < 0.5]
+        axis = hidden_axis(self.viewer.dims, self.image.ndim)
+        if self.image.ndim == 3 and axis not in flat and flat:
+            axis = flat[0]
+        return box_of(vertices, axis, span)

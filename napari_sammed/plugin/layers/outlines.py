@@ -1,0 +1,219 @@
+"""Outlines of masks on the displayed slice, in a layer of their own that no click can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sammed.geometry import Box
+from napari_sammed.plugin.image.coordinates import displayed_axes, matrix_of
+from napari_sammed.plugin.layers.label_view import like
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Vectors
+
+    from napari_sammed.plugin.image.image_view import ImageView
+
+_DASH = 5.0  # pixels of the canvas, and so fine that straight dashes follow the outline
+_MOST = 4000  # dashes; where more would be needed, they are longer
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A line around a mask.
+
+    Parameters
+    ----------
+    path : ndarray
+        Positions (N, ndim) along it, in index coordinates of the image.
+    colours : tuple of str
+        Of its dashes, in turn; one makes a plain line.
+    """
+
+    path: np.ndarray
+    colours: tuple[str, ...]
+
+
+class Outlines:
+    """The outlines of one image, in a Vectors layer that is there as long as it is needed.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    image : ImageView
+        Never written to.
+    name : str
+        Of the layer, after the image's.
+    width : float
+        Of the lines, in pixels of the canvas.
+
+    Attributes
+    ----------
+    layer : Vectors or None
+    making : bool
+        The layer is being added or removed, which makes other layers active for a moment.
+    """
+
+    def __init__(self, viewer: ViewerModel, image: ImageView, name: str, width: float) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.layer: Vectors | None = None
+        self.making = False
+        self._name = name
+        self._width = width
+        self._shown: tuple[Outline, ...] = ()
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def shown(self) -> tuple[Outline, ...]:
+        """What is in the layer now."""
+        return self._shown if self.layer is not None else ()
+
+    def show(self, outlines: Sequence[Outline]) -> None:
+        """Show these, and no others."""
+        if self.layer is None:
+            if not outlines:
+                return
+            self._make()
+        self._shown = tuple(outlines)
+        pixel = self._pixel()
+        starts, steps, colours = dashes(outlines, _DASH * pixel)
+        width = self._width * pixel
+        if not np.isclose(self.layer.edge_width, width):
+            self.layer.edge_width = width
+        self.layer.data = np.stack((starts, steps), axis=1) if len(starts) else np.empty((0, 2, self.image.ndim))
+        if len(starts):
+            self.layer.edge_color = colours
+
+    def clear(self) -> None:
+        """Show nothing; the layer stays, since adding and removing one takes a moment."""
+        if self.shown:
+            self.show(())
+
+    def redraw(self, event: Any = None) -> None:
+        """The zoom has changed: lines are as thin as before on the screen."""
+        if self.shown:
+            self.show(self._shown)
+
+    def remove(self) -> None:
+        """Take the layer away; it comes back with what is shown next."""
+        layer, self.layer, self._shown = self.layer, None, ()
+        if layer is not None and layer in self.viewer.layers:
+            with self._making():
+                self.viewer.layers.remove(layer)
+
+    def close(self) -> None:
+        """Take the layer away for good."""
+        self.remove()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+
+    def _make(self) -> None:
+        with self._making():
+            self.layer = self.viewer.add_vectors(
+                ndim=self.image.ndim,
+                name=f"{self.image.name} {self._name}",
+                vector_style="line",
+                **like(self.image),
+            )
+
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        self.making = True
+        try:
+            with keeping_active(self.viewer):
+                yield
+        finally:
+            self.making = False
+
+    def _pixel(self) -> float:
+        """Of the canvas, in voxels of the displayed slice."""
+        shown = list(displayed_axes(self.viewer.dims, self.image.ndim))
+        sizes = np.linalg.norm(matrix_of(self.image)[:-1, shown], axis=0)
+        return float(self.image.layer.scale_factor / max(sizes.mean(), 1e-12))
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.layer:
+            self.layer, self._shown = None, ()
+
+
+@contextmanager
+def keeping_active(viewer: ViewerModel) -> Iterator[None]:
+    """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
+    active = viewer.layers.selection.active
+    yield
+    if active is None or active in viewer.layers:
+        viewer.layers.selection.active = active
+
+
+def around(mask: np.ndarray, box: Box, axis: int | None, index: int | None) -> list[np.ndarray]:
+    """The lines around a mask on one slice.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    box : Box
+        Where it lies in the image.
+    axis, index : int or None
+        The axis across the slice, and which one; None for flat images.
+
+    Returns
+    -------
+    list of ndarray
+        Closed paths (N, ndim) in index coordinates, half a voxel outside of the outermost voxels' centres.
+    """
+    from skimage.measure import find_contours
+
+    if axis is not None:
+        if index is None or not box.low[axis] <= index < box.high[axis]:
+            return []
+        mask = mask.take(index - box.low[axis], axis=axis)
+    axes = [a for a in range(box.ndim) if a != axis]
+    if not mask.any():
+        return []
+    low = np.array([box.low[a] for a in axes]) - 1.0
+    paths = []
+    for line in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
+        path = np.full((len(line), box.ndim), float(index or 0))
+        path[:, axes] = line + low
+        paths.append(path)
+    return paths
+
+
+def dashes(outlines: Iterable[Outline], length: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outlines cut into straight pieces.
+
+    Parameters
+    ----------
+    outlines : iterable of Outline
+    length : float
+        Of a piece, in voxels; longer where there would be too many.
+
+    Returns
+    -------
+    starts, steps : ndarray
+        (N, ndim): where each piece begins, and from there to its end.
+    colours : ndarray
+        (N, 4), red, green, blue and opacity from 0 to 1.
+    """
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    outlines = [outline for outline in outlines if len(outline.path) > 1]
+    alongs = [np.r_[0, np.cumsum(np.linalg.norm(np.diff(o.path, axis=0), axis=1))] for o in outlines]
+    length = max(length, sum(along[-1] for along in alongs) / _MOST, 1e-6)
+    starts, steps, colours = [], [], []
+    for outline, along in zip(outlines, alongs, strict=True):
+        count = max(round(along[-1] / length), 3)
+        ends = np.linspace(0, along[-1], count + 1)
+        points = np.stack([np.interp(ends, along, column) for column in outline.path.T], axis=1)
+        starts.append(points[:-1])
+        steps.append(np.diff(points, axis=0))
+        palette = transform_color(list(outline.colours))
+        colours.append(palette[np.arange(count) % len(palette)])
+    if not starts:
+        return np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 4))
+    return np.concatenate(starts), np.concatenate(steps), np.concatenate(colours)

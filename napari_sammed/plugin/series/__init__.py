@@ -1,0 +1,1 @@
+"""Annotating a folder of images: the dock widget and what it does."""

@@ -1,0 +1,57 @@
+"""The dock widget for annotating a folder of images."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_sammed.plugin.coordinator import Coordinator
+from napari_sammed.plugin.series.work import SeriesWork
+from napari_sammed.plugin.views.series import SeriesView
+from napari_sammed.plugin.widget import SegmentWidget
+
+if TYPE_CHECKING:
+    import napari
+
+_PANEL = "Segment by clicks and boxes"
+
+
+class SeriesWidget(QWidget):
+    """Leads through a folder of images, which are segmented with the panel of `SegmentWidget`.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    segment_widget : SegmentWidget, optional
+        Default: the one in the viewer; if there is none, it is added.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, segment_widget: SegmentWidget | None = None) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._segment_widget = segment_widget
+        self.view = SeriesView()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.view)
+        self.work = SeriesWork(napari_viewer, self.view, self._coordinator)
+        # napari destroys widgets without closing them when its window goes; by then `self` is no longer usable.
+        self.destroyed.connect(partial(SeriesWork.close, self.work))
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Save what was done."""
+        self.work.close()
+        super().closeEvent(event)
+
+    def _coordinator(self) -> Coordinator:
+        if self._segment_widget is None:
+            docked = self._viewer.window.dock_widgets.values()
+            self._segment_widget = next((widget for widget in docked if isinstance(widget, SegmentWidget)), None)
+        if self._segment_widget is None:
+            self._segment_widget = SegmentWidget(self._viewer)
+            self._viewer.window.add_dock_widget(self._segment_widget, name=_PANEL, area="right")
+        return self._segment_widget.coordinator

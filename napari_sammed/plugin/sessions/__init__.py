@@ -1,0 +1,1 @@
+"""The sessions of images: opened, kept open, found again."""

@@ -1,0 +1,1 @@
+"""What users prefer, and what is remembered from start to start."""
