@@ -17,7 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_monkey_finds_nothing(seed):
     pytest.importorskip("napari")
-    command = [sys.executable, "-m", "tests.monkey", "--seed", str(seed), "--steps", "80", "--round", "40"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.monkey",
+        "--seed",
+        str(seed),
+        "--steps",
+        "60",
+        "--round",
+        "60",
+    ]  # one round: see `Monkey.finish`
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
