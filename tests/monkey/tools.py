@@ -43,8 +43,8 @@ def hover(monkey) -> str | None:
 
 @act(0.5)
 def switch_preview(monkey) -> str:
-    monkey.hands.panel.preview.box.click()
-    return f"{monkey.hands.panel.preview.wanted}"
+    monkey.hands.panel.preview.click()
+    return f"{monkey.hands.panel.preview.isChecked()}"
 
 
 @act(2)
