@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -190,6 +191,47 @@ def test_there_may_be_no_slice_on_a_side(session, model):
 
 
 # ---- cancel --------------------------------------------------------------------------------------------------------
+
+
+def test_a_click_does_not_wait_for_a_propagation(session, model, journal, image):
+    click(session, 12)
+    walk = session.propagate()
+    model.let(3)
+    wait_until(lambda: len(model.asked) == 4)
+    corrected = session.add(Point((5, *MIDDLE)), axis=0)
+    elsewhere = session.new_object()
+    other = session.add(Point((20, 0, 0)), axis=0)
+    model.let(1)
+    corrected.result(10)
+    other.result(10)
+    assert not walk.done() and session.busy
+    np.testing.assert_array_equal(session.labels()[5] == 1, column()[5])
+    assert session.objects[elsewhere].mask is not None
+    model.let(10**6)
+    walk.result(10)
+    np.testing.assert_array_equal(session.labels() == 1, column())
+    assert replayed(journal, image) == masks(session)
+
+
+def test_a_propagation_waits_for_the_prompts_before_it(session, model, monkeypatch):
+    """The mask that it starts from is that of the click just before, which takes its time."""
+    held, real = threading.Event(), session.backend.predict
+
+    def slow(*arguments, **options):
+        held.wait(10)
+        return real(*arguments, **options)
+
+    click(session, 12)
+    monkeypatch.setattr(session.backend, "predict", slow)
+    asked = session.add(Point((3, *MIDDLE)), axis=0)
+    walk = session.propagate()
+    model.let(10**6)
+    time.sleep(0.3)
+    assert not model.asked, "it waits"
+    held.set()
+    asked.result(10)
+    walk.result(10)
+    assert 3 not in model.asked and 4 in model.asked, "slice 3 was an anchor"
 
 
 @pytest.mark.parametrize("count", [1, 5, 14])

@@ -51,6 +51,13 @@ class LatestWins:
         with self._wake:
             return bool(self._waiting) or self._running is not None
 
+    @property
+    def pending(self) -> list[Future[Any]]:
+        """What waits and what runs now."""
+        with self._wake:
+            running = [] if self._running is None else [self._running]
+            return [request.future for request in (*running, *self._waiting.values())]
+
     def submit(
         self, key: Hashable, work: Callable[[threading.Event], T], stop: threading.Event | None = None
     ) -> Future[T]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from napari_sammed.session.journal import Journal, ReadOnlyJournal
 from napari_sammed.session.overlaps import Withheld, withheld_from
 from napari_sammed.session.records import action_to_json, answer_to_json, overlap_of, refill
 from napari_sammed.session.roster import painted
+
+_POLL = 0.1  # s between looks at whether a propagation that waits is still wanted
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Conversation:
         self.lock = threading.RLock()
         self._asker = Asker(backend, image, self.history, self.lock)
         self._requests = LatestWins("napari-sammed-session")
+        self._walks = LatestWins("napari-sammed-propagation")  # beside the prompts, which go on meanwhile
         self._listeners: list[Callable[[Change], None]] = []
         self._watchers: list[Callable[[Change], None]] = []  # those of the listeners who want to see objects grow
         self.growth: Growth | None = None
@@ -93,7 +96,7 @@ class Conversation:
     @property
     def busy(self) -> bool:
         """Whether an answer is on its way."""
-        return self._requests.busy
+        return self._requests.busy or self._walks.busy
 
     def listen(self, listener: Callable[[Change], None], growing: bool) -> Callable[[], None]:
         """Call ``listener`` after every change; with `growing` also for pieces of answers on their way.
@@ -158,10 +161,16 @@ class Conversation:
         return action, _joined(box, grown)
 
     def ask(self, action: Action, progress: Progress | None) -> Future[Prediction]:
-        """Have an action answered beside the caller."""
+        """Have an action answered beside the caller.
+
+        A propagation waits for the prompts before it, and those after it do not wait for the propagation.
+        """
         stop = threading.Event() if action.do == "propagate" else None
+        before = [] if stop is None else self._requests.pending
 
         def work(cancel: threading.Event) -> Prediction:
+            while wait(before, _POLL).not_done and not cancel.is_set() and not stop.is_set():
+                pass
             growth = Growth(action) if stop is not None and self._watchers else None
 
             def partial(piece: Prediction) -> None:
@@ -172,7 +181,7 @@ class Conversation:
 
             return self._answered([action], ask, cancel)[0]
 
-        return self._requests.submit(action.key, work, stop)
+        return self._lane(action).submit(action.key, work, stop)
 
     def ask_together(self, actions: Sequence[Action], progress: Progress | None) -> Future[list[Prediction]]:
         """Have the first prompts of several objects, all boxes for one model, answered in one pass.
@@ -194,10 +203,11 @@ class Conversation:
 
     def drop(self, action: Action) -> None:
         """Stop what is asked under an action's key."""
-        self._requests.cancel(action.key)
+        self._lane(action).cancel(action.key)
 
     def cancel(self) -> None:
         """Stop everything that is on its way; a propagation keeps the slices that it has answered."""
+        self._walks.stop_all()
         self._requests.stop_all()
 
     def labels(self, box: Box, steps: Sequence[int] | None = None) -> np.ndarray:
@@ -205,7 +215,7 @@ class Conversation:
         with self.lock:
             growth, stack = self.growth, self.history.stack
             if growth is not None:
-                kept = self.history.closer(growth.action.label)
+                kept = [*self.history.closer(growth.action.label), *self.history.said_after(growth.action)]
                 stack = [growth.shown(s, box, kept) if s.label == growth.action.label else s for s in stack]
                 if self.history.overlap == "ask":  # it gets nothing yet that others have
                     stack.sort(key=lambda state: state.label != growth.action.label)
@@ -213,9 +223,13 @@ class Conversation:
 
     def close(self) -> None:
         """Stop what is running and close the journal."""
+        self._walks.close()
         self._requests.close()
         if self.journal is not None:
             self.journal.close()
+
+    def _lane(self, action: Action) -> LatestWins:
+        return self._walks if action.do == "propagate" else self._requests
 
     def _answered(
         self,

@@ -269,6 +269,10 @@ class History:
         """Where an object was looked at closer, so that plain questions to come leave its mask as it is."""
         return looked_closer(self.counted(label))
 
+    def said_after(self, action: Action) -> list[Box]:
+        """Where later answers about an action's object are on top of what the action is answered with."""
+        return [answer.scope for later, answer in self.counted(action.label) if later.id > action.id]
+
     def labels(self, box: Box) -> np.ndarray:
         """The label image (uint16) of all objects inside a box of the image; the topmost of overlapping ones shows."""
         return painted(self.stack, box)
