@@ -53,9 +53,8 @@ class Film:
         self._times.append(milliseconds)
 
     def save(self, path: Path) -> None:
-        """Write all frames with the colours of the last one, which has most."""
-        palette = self._frames[-1].quantize(96, dither=Image.Dither.NONE)
-        frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self._frames]
+        """Write all frames, each with its own colours."""
+        frames = [frame.quantize(256, dither=Image.Dither.NONE) for frame in self._frames]
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=self._times, loop=0, optimize=True)
         print(f"{path}: {len(frames)} frames, {path.stat().st_size / 1e6:.2f} MB")
 
@@ -95,8 +94,8 @@ def walk(folder: Path) -> None:
 
     QTest.mouseClick(panel.actions_["propagate"], LEFT)
     session = guide.widget.coordinator.current.session
-    for share in (0.15, 0.4, 0.65):
-        while session.busy and (session.growth is None or len(session.growth.pieces) < share * len(sample.image.array)):
+    for slices in (4, 9, 14):
+        while session.busy and (session.growth is None or len(session.growth.pieces) < slices):
             QTest.qWait(30)
         film.frame(500, "Propagate: it grows through the volume; the strip says how sure each slice is")
     guide.settle(900)
@@ -104,8 +103,12 @@ def walk(folder: Path) -> None:
     guide.picture("propagated")
     annotate(guide, folder / "annotated.png")
 
+    for layer in guide.viewer.layers:
+        layer.visible = layer is guide.widget.coordinator.current.writer.labels
     guide.viewer.dims.ndisplay = 3
     guide.settle()
+    camera = guide.viewer.scene.camera if hasattr(guide.viewer, "scene") else guide.viewer.camera
+    camera.angles = (0, 20, 60)
     film.frame(2500, "Both in 3D; Save writes them on the image's own grid")
     film.save(folder / "walkthrough.gif")
     guide.widget.coordinator.close(wait=True)
@@ -155,7 +158,7 @@ def annotate(guide: Tour, path: Path) -> None:
     for number, part in enumerate(parts, 1):
         if part.isVisible():
             place = part.mapTo(window, QPoint(0, min(part.height() // 2, 40)))
-            badge(draw, (place.x() * ratio - 4, place.y() * ratio), number)
+            badge(draw, (place.x() * ratio - 16, place.y() * ratio), number)
     badge(draw, (picture.width * 0.5, picture.height * 0.16), len(parts) + 1)
     picture.save(path, optimize=True)
     print(path)
@@ -172,7 +175,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as sessions:
-        os.environ["NAPARI_SAMMED_SESSIONS"] = sessions
+        os.environ["NAPARI_SAMMED_SESSIONS"] = os.environ["NAPARI_SAMMED_CONFIG"] = sessions
         application = QApplication.instance() or QApplication([])
         application.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs, True)
         walk(arguments.folder)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.commands.common import local_backend
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.evaluation.cases import Case, find_cases
@@ -59,8 +60,35 @@ def run(request: Request) -> None:
     if request.jobs < 1:
         raise InputError(f"--jobs has to be 1 or more, not {request.jobs}.")
     plan = Plan(chosen, request.seed, request.least_voxels, request.labels)
-    make = partial(make_methods, request.models or DEFAULT_METHODS, request.weights, request.device)
-    asked = make()
+    names, own = request.models or DEFAULT_METHODS, own_weights(request.weights)
+    with local_backend(request.device, own) as backend:
+        _run(request, chosen, cases, plan, methods(names, backend), partial(make_methods, names, own, request.device))
+
+
+def own_weights(entries: Sequence[str]) -> dict[str, list[Path]]:
+    """Weight files by model, from ``NAME=FILE``; InputError for anything else."""
+    own: dict[str, list[Path]] = {}
+    for entry in entries:
+        name, _, file = entry.partition("=")
+        if not file:
+            raise InputError(f"--weights needs the model's name here: NAME=FILE, not {entry!r}.")
+        own.setdefault(name, []).append(Path(file))
+    return own
+
+
+def make_methods(names: Sequence[str], own: Mapping[str, Sequence[Path]], device: str) -> Mapping[str, Method]:
+    """The methods on a backend of their own, which ends with the process."""
+    return methods(names, LocalBackend(device, weights=own))
+
+
+def _run(
+    request: Request,
+    chosen: Protocol,
+    cases: Sequence[Case],
+    plan: Plan,
+    asked: Mapping[str, Method],
+    make: partial[Mapping[str, Method]],
+) -> None:
     results = _measured(request, cases, asked, plan, make)
     if not results:
         raise InputError(
@@ -74,17 +102,6 @@ def run(request: Request) -> None:
     title = f"{request.data.name}: {', '.join(asked)}"
     write_report(results, chosen, request.output / REPORT, title=title, pictures=pictures)
     _report(request, rows, chosen, results)
-
-
-def make_methods(names: Sequence[str], weights: Sequence[str], device: str) -> Mapping[str, Method]:
-    """The methods, on a backend of their own; weight files are given as ``NAME=FILE``."""
-    own: dict[str, list[Path]] = {}
-    for entry in weights:
-        name, _, file = entry.partition("=")
-        if not file:
-            raise InputError(f"--weights needs the model's name here: NAME=FILE, not {entry!r}.")
-        own.setdefault(name, []).append(Path(file))
-    return methods(list(names), LocalBackend(device, weights=own))
 
 
 def _measured(

@@ -5,7 +5,7 @@ A method is opened for an image; what comes out answers the prompts of one struc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -144,7 +144,7 @@ class ConfidenceConnected:
         return np.concatenate(positive), np.concatenate(negative)
 
 
-def methods(names: list[str], backend: Backend) -> Mapping[str, Method]:
+def methods(names: Sequence[str], backend: Backend) -> Mapping[str, Method]:
     """Methods by name: those of the registry that take prompts, and `CONFIDENCE_CONNECTED`.
 
     Raises

@@ -8,6 +8,7 @@ extent: writers differ in what they call the place of a coarse voxel by half a f
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +96,8 @@ class Pyramid:
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group or array."""
-    return path.is_dir() and any((path / mark).exists() for mark in _MARKS)
+    """Whether a folder is a zarr group or array; not if nobody may look at it, which reading it will say."""
+    return os.path.isdir(path) and any(os.path.exists(path / mark) for mark in _MARKS)
 
 
 def read(path: Path) -> Pyramid:

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_sammed.backend.local import LocalBackend
 from napari_sammed.cli import main
 from napari_sammed.commands.evaluate import make_methods
 from napari_sammed.errors import Cancelled
 from napari_sammed.evaluation import results as kept
 from napari_sammed.evaluation.cases import find_cases
-from napari_sammed.evaluation.methods import ConfidenceConnected
+from napari_sammed.evaluation.methods import ConfidenceConnected, methods
 from napari_sammed.evaluation.parallel import evaluate_in_processes
 from napari_sammed.evaluation.protocols import protocol
 from napari_sammed.evaluation.results import read_results
@@ -41,6 +42,13 @@ def data(tmp_path) -> Path:
         write_mask(labels, volume.grid, folder / "labels" / f"{name}.nii.gz")
     (folder / "labels.json").write_text('{"1": "left", "2": "right"}')
     return folder
+
+
+@pytest.fixture
+def backend():
+    backend = LocalBackend("cpu")
+    yield backend
+    backend.shutdown()
 
 
 class Halves:
@@ -104,10 +112,11 @@ def test_what_was_cancelled_keeps_what_was_measured(data, tmp_path):
     assert len(read_results(tmp_path / "out")) == 2
 
 
-def test_processes_give_the_same_results(data, tmp_path):
+def test_processes_give_the_same_results(data, tmp_path, backend):
     cases, plan = find_cases(data), Plan(protocol("ritm"), seed=2)
-    make = partial(make_methods, ("confidence-connected", "random-walker"), (), "cpu")
-    alone = evaluate(cases, make(), plan, tmp_path / "alone")
+    names = ("confidence-connected", "random-walker")
+    make = partial(make_methods, names, {}, "cpu")
+    alone = evaluate(cases, methods(names, backend), plan, tmp_path / "alone")
     together = evaluate_in_processes(cases, make, plan, tmp_path / "together", 2)
     for one, other in zip(alone, together, strict=True):
         assert (one.key, one.dice, one.surface_dice, one.prompts) == (
@@ -116,8 +125,8 @@ def test_processes_give_the_same_results(data, tmp_path):
     assert {r.key for r in read_results(tmp_path / "together")} == {r.key for r in alone}
 
 
-def test_flat_protocols_look_at_the_largest_slice(data, tmp_path):
-    found = evaluate(find_cases(data), make_methods(("random-walker",), (), "cpu"), Plan(protocol("medsam")), tmp_path)
+def test_flat_protocols_look_at_the_largest_slice(data, tmp_path, backend):
+    found = evaluate(find_cases(data), methods(["random-walker"], backend), Plan(protocol("medsam")), tmp_path)
     _, first, _ = two_balls()
     assert found[0].slice == int(first.sum(axis=(1, 2)).argmax()) and found[0].voxels == first[found[0].slice].sum()
     assert len(found[0].dice) == 1 and found[0].prompts[0]["kind"] == "box" and len(found[0].prompts[0]["low"]) == 2
@@ -131,8 +140,8 @@ def test_a_method_that_refuses_is_named_and_the_others_go_on(data, tmp_path):
         def answer(self, prompt):
             raise WeightsError("There are no weights.")
 
-    methods = {"refuses": Refuses, "halves": Halves}
-    found = evaluate(find_cases(data), methods, Plan(protocol("clicks")), tmp_path / "out")
+    asked = {"refuses": Refuses, "halves": Halves}
+    found = evaluate(find_cases(data), asked, Plan(protocol("clicks")), tmp_path / "out")
     assert {r.error for r in found if r.method == "refuses"} == {"There are no weights."}
     rows = {row.method: row for row in summarise(found, protocol("clicks")) if row.group == "all"}
     assert rows["refuses"].failed == 4 and math.isnan(rows["refuses"].final_dice)

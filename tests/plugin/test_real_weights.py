@@ -14,7 +14,7 @@ def test_a_box_finds_a_disc_with_the_official_network(open_plugin, weights, monk
     disc = ball((96, 128), (50, 60), 22)
     grey = 90 + 70 * disc + np.random.default_rng(0).normal(0, 8, disc.shape)
     local = LocalBackend(device="cpu", weights={"litemedsam": weights})
-    monkeypatch.setattr("napari_sammed.plugin.coordinator._local_backend", lambda: local)
+    monkeypatch.setattr("napari_sammed.plugin.coordinator._local_backend", lambda *_: local)
     hands = open_plugin(grey.astype(np.float32), model=None, own_backend=True)
     hands.mode("box")
     hands.writer.boxes.add_rectangles([rectangle_of(Box((26, 36), (75, 85)), None)])

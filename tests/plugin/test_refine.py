@@ -68,11 +68,11 @@ def outside(labels: np.ndarray, box: Box) -> np.ndarray:
     return rest
 
 
-def press(hands, which: str) -> None:
+def press(hands, which: str, seconds: float = 10) -> None:
     """Press the button, with this part chosen."""
     hands.panel.closer.part.set_key(which)
     hands.press(hands.panel.closer.button)
-    hands.settle()
+    hands.settle(seconds)
 
 
 def draw(hands, box: Box, axis: int | None = 0, index: int = 0) -> None:
@@ -531,14 +531,13 @@ def test_the_official_network_looks_closer(open_plugin, weights, monkeypatch):
     disc = ball((300, 400), (150, 180), 30)
     grey = 90 + 70 * disc + np.random.default_rng(0).normal(0, 8, disc.shape)
     local = LocalBackend(device="cpu", weights={"litemedsam": weights})
-    monkeypatch.setattr("napari_sammed.plugin.coordinator._local_backend", lambda: local)
+    monkeypatch.setattr("napari_sammed.plugin.coordinator._local_backend", lambda *_: local)
     hands = open_plugin(grey.astype(np.float32), model=None, own_backend=True)
     hands.mode("box")
     hands.writer.boxes.add_rectangles([rectangle_of(Box((115, 145), (186, 216)), None)])
     hands.settle(120)
     before = hands.labels.copy()
-    press(hands, "object")
-    hands.settle(120)
+    press(hands, "object", 120)
     action = hands.session.history.done[-1]
     assert (action.do, action.model) == ("refine", "litemedsam")
     np.testing.assert_array_equal(outside(hands.labels, action.region), outside(before, action.region))
