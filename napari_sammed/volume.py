@@ -22,7 +22,7 @@ from napari_sammed.formats import ome_zarr
 from napari_sammed.formats.common import ImageWarning, drop_opacity
 from napari_sammed.geometry import Box, Grid
 
-__all__ = ["ImageWarning", "Volume", "read_volume", "resample_labels", "write_mask", "write_volume"]
+__all__ = ["ImageWarning", "Volume", "read_volume", "resample_labels", "write_mask", "write_names", "write_volume"]
 
 _CHUNK = 1 << 24  # bytes hashed by one thread at a time
 _COLOUR_SIDE = 30  # sides that make an array with 3 or 4 last entries a colour image, not a thin volume
@@ -290,7 +290,7 @@ def write_mask(
     metadata = _segments(names, colours or {}, grid) if names and inside else None
     itk.write(mask.astype(np.uint16 if high > 255 else np.uint8), grid, path, metadata)
     if names and not inside:
-        _write_names(names, path.with_name(f"{path.name}.json"))
+        write_names(names, path.with_name(f"{path.name}.json"))
 
 
 def _segments(names: Mapping[int, str], colours: Mapping[int, str], grid: Grid) -> dict[str, str]:
@@ -307,7 +307,8 @@ def _segments(names: Mapping[int, str], colours: Mapping[int, str], grid: Grid) 
     return fields
 
 
-def _write_names(names: Mapping[int, str], path: Path) -> None:
+def write_names(names: Mapping[int, str], path: Path) -> None:
+    """Write names of labels as JSON: ``{"labels": {"1": "liver"}}``; InputError if that is not possible."""
     text = json.dumps({"labels": {str(label): name for label, name in names.items()}}, indent=2, ensure_ascii=False)
     try:
         path.write_text(text + "\n", encoding="utf-8")

@@ -80,17 +80,14 @@ def to_itk(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write an array under another name, check it, and move it to its own, so that no half-written file is ever seen.
-
-    Metadata are kept by the formats of `WITH_METADATA` only.
+def writable(path: Path, grid: Grid) -> str:
+    """The ending of a file's name, which decides its format.
 
     Raises
     ------
     InputError
+        If there is no such format, or it cannot hold an image on this grid.
     """
-    import SimpleITK as sitk
-
     suffix = next((s for s in WRITABLE if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise InputError(f"{path.name} has no format to write: choose one of {', '.join(WRITABLE)}.")
@@ -103,6 +100,21 @@ def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str]
             f"{path.name}: the axes of the image are not perpendicular, which {suffix} cannot express; "
             f"choose {' or '.join(_SKEWABLE)}."
         )
+    return suffix
+
+
+def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write an array under another name, check it, and move it to its own, so that no half-written file is ever seen.
+
+    Metadata are kept by the formats of `WITH_METADATA` only.
+
+    Raises
+    ------
+    InputError
+    """
+    import SimpleITK as sitk
+
+    suffix = writable(path, grid)
     temporary = path.with_name(f".{uuid.uuid4().hex}{suffix}")
     try:
         if not path.parent.is_dir():
@@ -113,7 +125,7 @@ def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str]
             image.SetMetaData(key, value)
         with quiet():
             sitk.WriteImage(image, str(temporary), useCompression=True)
-        _check_written(temporary, array)
+        check_written(temporary, array)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
@@ -126,7 +138,7 @@ def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str]
             temporary.unlink()
 
 
-def _check_written(path: Path, array: np.ndarray) -> None:
+def check_written(path: Path, array: np.ndarray) -> None:
     """Read a file back: some of ITK's writers take a full disk for success."""
     import SimpleITK as sitk
 

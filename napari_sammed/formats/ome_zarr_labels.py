@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,8 +19,12 @@ _CHUNK = {2: (512, 512), 3: (16, 256, 256)}
 _SMALLEST = 512  # rows or columns of the coarsest level, at most
 
 
+Part: TypeAlias = Callable[[Box, Sequence[int]], np.ndarray]
+"""Gives every so many-th label along each axis inside a box of the image, uint16."""
+
+
 def write(
-    part: Callable[[Box, Sequence[int]], np.ndarray],
+    part: Part,
     where: Box | None,
     grid: Grid,
     path: Path,
@@ -30,7 +35,7 @@ def write(
     Parameters
     ----------
     part : callable
-        Gives every so many-th label along each axis inside a box of the image, uint16.
+        See `Part`.
     where : Box or None
         There are no labels outside of it; None if there are none at all.
     grid : Grid
@@ -44,6 +49,32 @@ def write(
     InputError
         If zarr is not installed, something else lies there, or it cannot be written.
     """
+    _write([(part, where)], None, grid, path, names or {}, 1.0)
+
+
+def write_series(
+    frames: Iterable[tuple[Part, Box | None]],
+    count: int,
+    grid: Grid,
+    path: Path,
+    names: Mapping[int, str] | None = None,
+    step: float = 1.0,
+) -> None:
+    """Write the labels of `count` frames, along an axis t before those of the image; frames are asked for in order.
+
+    Parameters are those of `write`, and the step from frame to frame.
+    """
+    _write(frames, count, grid, path, names or {}, step)
+
+
+def _write(
+    frames: Iterable[tuple[Part, Box | None]],
+    count: int | None,
+    grid: Grid,
+    path: Path,
+    names: Mapping[int, str],
+    step: float,
+) -> None:
     try:
         import zarr
     except ImportError:
@@ -56,19 +87,22 @@ def write(
     try:
         group = zarr.open_group(temporary, mode="w")
         steps = _steps(grid)
-        for number, step in enumerate(steps):
-            shape = [max((size - s // 2 + s - 1) // s, 1) for size, s in zip(grid.shape, step, strict=True)]
+        before = () if count is None else (count,)
+        levels = []
+        for number, every in enumerate(steps):
+            shape = [max((size - s // 2 + s - 1) // s, 1) for size, s in zip(grid.shape, every, strict=True)]
             chunk = tuple(map(min, _CHUNK[grid.ndim], shape))
-            array = group.create_array(str(number), shape=shape, chunks=chunk, dtype="uint16", fill_value=0)
-            for box in _blocks(where, step, shape, chunk):
-                low = [min(a * s + s // 2, n - 1) for a, s, n in zip(box.low, step, grid.shape, strict=True)]
-                high = [
-                    min((b - 1) * s + s // 2, n - 1) + 1 for b, s, n in zip(box.high, step, grid.shape, strict=True)
-                ]
-                labels = part(Box(tuple(low), tuple(high)), step)
-                if labels.any():
-                    array[box.slices] = labels
-        group.attrs["ome"] = _about(grid, steps, names or {})
+            sizes = {"shape": (*before, *shape), "chunks": (*(1 for _ in before), *chunk)}
+            array = group.create_array(str(number), **sizes, dtype="uint16", fill_value=0)
+            levels.append((array, every, shape, chunk))
+        for index, (part, where) in enumerate(frames):
+            at = () if count is None else (index,)
+            for array, every, shape, chunk in levels:
+                for box in _blocks(where, every, shape, chunk):
+                    labels = part(_in_image(box, every, grid), every)
+                    if labels.any():
+                        array[(*at, *box.slices)] = labels
+        group.attrs["ome"] = _about(grid, steps, names, None if count is None else step)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -76,6 +110,13 @@ def write(
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _in_image(box: Box, every: Sequence[int], grid: Grid) -> Box:
+    """The part of the image that a part of a level shows."""
+    low = [min(a * s + s // 2, n - 1) for a, s, n in zip(box.low, every, grid.shape, strict=True)]
+    high = [min((b - 1) * s + s // 2, n - 1) + 1 for b, s, n in zip(box.high, every, grid.shape, strict=True)]
+    return Box(tuple(low), tuple(high))
 
 
 def _steps(grid: Grid) -> list[tuple[int, ...]]:
@@ -97,8 +138,11 @@ def _blocks(where: Box | None, step: Sequence[int], shape: Sequence[int], chunk:
     return [Box(tuple(a for a, _ in ends), tuple(b for _, b in ends)) for ends in itertools.product(*lines)]
 
 
-def _about(grid: Grid, steps: Sequence[Sequence[int]], names: Mapping[int, str]) -> dict[str, object]:
-    """The group's metadata."""
+def _about(
+    grid: Grid, steps: Sequence[Sequence[int]], names: Mapping[int, str], time: float | None
+) -> dict[str, object]:
+    """The group's metadata; `time` from frame to frame, where there are frames."""
+    before = [] if time is None else [float(time)]
     origin = np.array(grid.origin)[::-1]
     datasets = []
     for number, step in enumerate(steps):
@@ -107,12 +151,16 @@ def _about(grid: Grid, steps: Sequence[Sequence[int]], names: Mapping[int, str])
             {
                 "path": str(number),
                 "coordinateTransformations": [
-                    {"type": "scale", "scale": [float(a * s) for a, s in zip(grid.spacing, step, strict=True)]},
-                    {"type": "translation", "translation": (origin + moved).tolist()},
+                    {
+                        "type": "scale",
+                        "scale": before + [float(a * s) for a, s in zip(grid.spacing, step, strict=True)],
+                    },
+                    {"type": "translation", "translation": [0.0] * len(before) + (origin + moved).tolist()},
                 ],
             }
         )
-    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"[-grid.ndim :]]
+    axes = [{"name": "t", "type": "time"}] * len(before)
+    axes += [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"[-grid.ndim :]]
     properties = [{"label-value": label, "name": name} for label, name in names.items()]
     about: dict[str, object] = {
         "version": "0.5",

@@ -92,6 +92,7 @@ class Coordinator(ImageChoice):
         self._disconnect_viewer()
         self._let_go()
         self._frames.close()
+        self._all_frames.close(wait)
         self._gui.close()
         if self._own_backend is not None:
             self._background.run(self._own_backend.shutdown)
@@ -123,7 +124,7 @@ class Coordinator(ImageChoice):
         panel.preferences_wanted.connect(self._preference_page.show)
         panel.section_toggled.connect(self._on_section)
         panel.set_open(self._sections())
-        panel.save_wanted.connect(lambda path: self._with(Segmentation.save, path))
+        panel.save_wanted.connect(self.save)
         panel.save_options.set_chosen(self._memory.get(_SAVING, {}))
         panel.save_options.changed.connect(lambda chosen: self._memory.note(_SAVING, chosen))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed import messages
 from napari_sammed.backend.base import Backend
 from napari_sammed.errors import InputError
+from napari_sammed.plugin.features.all_frames import AllFrames
 from napari_sammed.plugin.features.frames import Frames
 from napari_sammed.plugin.features.session_files import SessionFiles
 from napari_sammed.plugin.gui_thread import Background, GuiThread
@@ -56,6 +57,14 @@ class ImageChoice:
             on_turn=self._turn,
             on_axes=self.choose_image,
         )
+        self._all_frames = AllFrames(panel, self._gui, self._sessions, self._frames)
+
+    def save(self, path: Path) -> None:
+        """Write the objects of this frame, or of all of them, as the panel says."""
+        if self.current is not None and self.panel.save_options.frames != "this":
+            self._all_frames.save(self.current, path)
+        else:
+            self._with(Segmentation.save, path)
 
     def choose_image(self, layer: Image | None, *, asked: bool = True) -> None:
         """Segment this layer from now on; None for no layer.
@@ -87,6 +96,7 @@ class ImageChoice:
             )
             return
         self._segment(view)
+        self._all_frames.offer(view)
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_transform)
         layer.events.scale.connect(self._on_transform)
@@ -127,6 +137,7 @@ class ImageChoice:
         """Segment another frame of the same layer."""
         if self.current is not None:
             self.panel.objects.set_objects([], None)
+            self._all_frames.turn(self.current, view)
             self._segment(view, self.current.hand_over())
 
     def _reopen(self, opener: Opener) -> None:

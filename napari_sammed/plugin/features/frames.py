@@ -122,6 +122,11 @@ class Frames:
         self.turn()
         return True
 
+    def every(self) -> tuple[Axes, list[ImageView]]:
+        """All images of the layer that is followed, of the channel that was chosen; and what its axes are."""
+        layer = self.view.layer
+        return self._axes, self._axes.views(layer, self._chosen[layer.unique_id].channel)
+
     @property
     def _axis(self) -> int | None:
         """The axis of the layer along which the next frame lies."""

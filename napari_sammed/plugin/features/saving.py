@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_sammed import messages
 from napari_sammed.errors import Cancelled, InputError
@@ -47,12 +48,12 @@ class Saving:
         names = {label: state.name for label, state in session.objects.items() if state.mask is not None}
         files = list(object_files(names, path).values()) if options.each else [path]
         table = path.with_name(f"{stem_and_ending(path)[0]}.csv") if options.table else None
-        self._check(session, files)
+        check_source(session.source.get("path"), files)
         asked_by_dialog = [] if options.each else [path]
         there = [
             file for file in (*files, *([table] if table else [])) if file.exists() and file not in asked_by_dialog
         ]
-        if there and not self._may_overwrite(there):
+        if there and not may_overwrite(self._desk.panel, there):
             self._desk.say("Nothing was saved.")
             return
         text = self._desk.panel.objects.text(",") if table else ""
@@ -73,7 +74,7 @@ class Saving:
                 session.save(path)
                 said = f"to {path}"
             if table is not None:
-                _write_table(table, text)
+                write_table(table, text)
                 said += f", the table to {table.name}"
             return said
 
@@ -106,21 +107,35 @@ class Saving:
         else:
             self._desk.say(messages.failure(error) or "")
 
-    def _check(self, session: Session, files: list[Path]) -> None:
-        """Refuse to write over the image that the objects are of."""
-        source = session.source.get("path")
-        for file in files:
-            if source and file.exists() and Path(source).exists() and file.samefile(source):
-                raise InputError(f"{file} is the image itself, which is never overwritten: choose another name.")
 
-    def _may_overwrite(self, there: list[Path]) -> bool:
-        names = ", ".join(file.name for file in there[:_NAMED]) + (" …" if len(there) > _NAMED else "")
-        question = f"{messages.counted(len(there), 'file')} of these names will be replaced: {names}. Go on?"
-        answer = QMessageBox.question(self._desk.panel, "Replace files?", question)
-        return answer == QMessageBox.StandardButton.Yes
+def check_source(source: str | None, files: Sequence[Path]) -> None:
+    """Refuse to write over the image that the objects are of.
+
+    Parameters
+    ----------
+    source : str or None
+        Where the image was read from.
+    files : sequence of Path
+
+    Raises
+    ------
+    InputError
+    """
+    for file in files:
+        if source and file.exists() and Path(source).exists() and file.samefile(source):
+            raise InputError(f"{file} is the image itself, which is never overwritten: choose another name.")
 
 
-def _write_table(path: Path, text: str) -> None:
+def may_overwrite(parent: QWidget, there: Sequence[Path]) -> bool:
+    """Ask whether files that are there may be replaced."""
+    names = ", ".join(file.name for file in there[:_NAMED]) + (" …" if len(there) > _NAMED else "")
+    question = f"{messages.counted(len(there), 'file')} of these names will be replaced: {names}. Go on?"
+    answer = QMessageBox.question(parent, "Replace files?", question)
+    return answer == QMessageBox.StandardButton.Yes
+
+
+def write_table(path: Path, text: str) -> None:
+    """Write a table so that it appears whole or not at all; InputError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         temporary.write_text(text, encoding="utf-8-sig")  # the mark tells Excel that it is UTF-8

@@ -102,6 +102,12 @@ class Axes:
             at.append(step)
         return ImageView(layer, self.ndim, tuple(at), ", ".join(names))
 
+    def views(self, layer: Image, channel: str = SLIDER) -> list[ImageView]:
+        """The images at all places, in order; parameters are those of `view`."""
+        before = self.shape[: len(self.shape) - self.ndim]
+        places = itertools.product(*map(range, before))
+        return list({view.at: view for view in (self.view(layer, steps, channel) for steps in places)}.values())
+
 
 def steps_of(layer: Image, dims: Dims, axes: Axes) -> tuple[int, ...]:
     """Where the sliders of the viewer are along the axes before those of the image; the nearest entry, beyond them."""

@@ -47,6 +47,10 @@ class Sessions:
         """The user has turned to another frame."""
         self._background.run(lambda: self._keep(session))
 
+    def kept(self, then: Callable[[Future[dict[str, Session]]], None]) -> None:
+        """Hand over, on the GUI thread, those that are kept, by the hash of the image."""
+        self._background.run(lambda: dict(self._kept), then)
+
     def close(self, session: Session) -> None:
         """Stop what a session is doing, and close it."""
         session.cancel()

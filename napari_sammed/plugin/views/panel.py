@@ -250,6 +250,7 @@ class Panel(QWidget):
             return
         each = self.save_options.each
         title = "Save one file an object: their names are added" if each else "Save all objects"
+        title += {"this": "", "together": ", all frames", "apart": ", one file a frame"}[self.save_options.frames]
         chosen, _ = QFileDialog.getSaveFileName(self, title, str(self.suggested_file), FILE_TYPES)
         if chosen:
             self.save_wanted.emit(Path(chosen))
