@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import nibabel
@@ -16,7 +17,8 @@ from napari_sammed.geometry import Grid
 from napari_sammed.prompts import MaskPrompt
 from napari_sammed.session import frames as series
 from napari_sammed.session.actions import ObjectState
-from napari_sammed.session.frames import Frame, save_apart, save_together, values_of
+from napari_sammed.session.frame_files import save_apart, save_together
+from napari_sammed.session.frames import Frame, values_of
 from napari_sammed.volume import read_volume, write_mask
 
 OBLIQUE = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
@@ -107,6 +109,8 @@ def test_a_file_a_frame_with_the_same_values(tmp_path):
         image = read_volume(path)
         np.testing.assert_array_equal(image.array, wanted[index])
         np.testing.assert_allclose(image.grid.affine, grid.affine, atol=1e-4)
+    names = json.loads((tmp_path / "ct.nii.gz.json").read_text(encoding="utf-8"))
+    assert names == {"labels": {"1": "liver", "2": "cyst", "5": "spleen"}} and len(list(tmp_path.iterdir())) == 4
 
 
 def test_two_objects_of_one_name_stay_two():

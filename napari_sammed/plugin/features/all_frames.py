@@ -20,18 +20,15 @@ from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.image.coordinates import grid_of, matrix_of
 from napari_sammed.plugin.image.images import source_of, spatial_shape
 from napari_sammed.plugin.sessions.frame_journals import frames_with_objects, frames_worked_on
-from napari_sammed.session.frames import (
-    Frame,
-    Values,
+from napari_sammed.session.frame_files import (
     check_apart,
     check_together,
     frame_file,
     names_file,
     save_apart,
     save_together,
-    table,
-    values_of,
 )
+from napari_sammed.session.frames import Frame, Values, table, values_of
 from napari_sammed.session.separate_files import object_files, stem_and_ending
 
 if TYPE_CHECKING:
@@ -194,13 +191,14 @@ class AllFrames:
             targets = {file: values.only(value) for value, file in object_files(values.names, wish.path).items()}
         if wish.together:
             check_together(count, wish.grid, wish.path, values)
-            files = [file for path in targets for file in (path, names_file(path)) if file is not None]
+            files = list(targets)
         else:
             files = [frame_file(path, frame) for path, own in targets.items() for frame in found if own.of[frame.index]]
         sheet = wish.path.with_name(f"{stem_and_ending(wish.path)[0]}.csv") if wish.table else None
-        files += [] if sheet is None else [sheet]
-        check_source(wish.views[0].source.path, files)
-        there = [file for file in files if file.exists() and file != (wish.path if wish.together else None)]
+        lists = [names_file(path, together=wish.together) for path in targets]
+        every = [file for file in (*files, *lists, sheet) if file is not None]
+        check_source(wish.views[0].source.path, every)
+        there = [file for file in every if file.exists() and file != (wish.path if wish.together else None)]
         if there and not may_overwrite(self._panel, there):
             raise Cancelled
 
@@ -211,7 +209,8 @@ class AllFrames:
                     save_together(found, count, wish.grid, path, own, step=step, progress=tell, cancel=wish.cancel)
                 else:
                     save_apart(found, wish.grid, path, own, progress=tell, cancel=wish.cancel)
-            said = _said(wish, found, list(targets), files)
+            where = f"{messages.counted(len(files), 'file')} in {wish.path.parent}" if len(files) > 1 else files[0]
+            said = f"the objects of {messages.counted(len(found), 'frame')} to {where}"
             if sheet is not None:
                 write_table(sheet, table(found, values, wish.grid))
                 said += f", the table to {sheet.name}"
@@ -259,11 +258,3 @@ class AllFrames:
 def _step(view: ImageView, axis: int) -> float:
     """From frame to frame, as the layer has it."""
     return float(np.abs(matrix_of(view.layer)[axis, axis])) or 1.0
-
-
-def _said(wish: _Wish, found: list[Frame], targets: list[Path], files: list[Path]) -> str:
-    objects = f"the objects of {messages.counted(len(found), 'frame')}"
-    if wish.together and len(targets) == 1:
-        return f"{objects} to {targets[0]}"
-    written = len(targets) if wish.together else sum(file.suffix != ".csv" for file in files)
-    return f"{objects} to {messages.counted(written, 'file')} in {wish.path.parent}"
