@@ -28,7 +28,8 @@ class _Request:
 
     def drop(self) -> None:
         self.cancel.set()
-        self.future.cancel()
+        if self.future.cancel():
+            self.future.set_running_or_notify_cancel()  # else `concurrent.futures.wait` waits for it for ever
 
 
 class LatestWins:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from dataclasses import dataclass
 
 import pytest
@@ -104,3 +104,18 @@ def test_the_cache_stays_within_its_bytes_and_drops_the_longest_unused():
     assert cache.nbytes == 70
     cache.discard("b")
     assert ("b",) not in cache and cache.nbytes == 60
+
+
+def test_nobody_waits_for_ever_for_what_was_dropped_before_its_turn():
+    queue, gate = LatestWins("test-latest"), threading.Event()
+    queue.submit("first", lambda _: gate.wait(5))
+    dropped = [queue.submit(key, lambda _: None) for key in ("superseded", "cancelled", "stopped")]
+    queue.submit("superseded", lambda _: None)
+    queue.cancel("cancelled")
+    queue.stop_all()
+    try:
+        assert not wait(dropped, 0).not_done
+        assert all(future.cancelled() for future in dropped)
+    finally:
+        gate.set()
+        queue.close()
