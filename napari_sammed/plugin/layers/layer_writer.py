@@ -19,6 +19,7 @@ from napari_sammed.plugin.layers.click_layer import ClickLayer
 from napari_sammed.plugin.layers.label_view import TRANSFORM, LabelView, follow, like
 from napari_sammed.plugin.layers.large_labels import LargeLabelView
 from napari_sammed.plugin.layers.mode import Mode
+from napari_sammed.plugin.layers.on_slice import OnSlice
 from napari_sammed.plugin.layers.prompt_layer import PromptLayer
 from napari_sammed.plugin.layers.stroke_layer import StrokeLayer
 from napari_sammed.plugin.settings.keys import Keyboard
@@ -77,6 +78,7 @@ class LayerWriter:
         self._boxes = BoxLayer(viewer, image, **told)
         self.brush = StrokeLayer(viewer, image, **told)
         self._clicks = ClickLayer(viewer, image, **told)
+        self._on_slice = OnSlice(viewer, lambda: self.image, lambda: self.mode is Mode.BOX)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._report_mode)
         for name in TRANSFORM:
@@ -242,6 +244,7 @@ class LayerWriter:
             if (layer is not self.labels or not keep_labels) and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self._view.close()
+        self._on_slice.close()
         for kind in self._kinds:
             kind.forget()
 
@@ -286,6 +289,7 @@ class LayerWriter:
     # ---- what napari tells ---------------------------------------------------------------------------------------
 
     def _report_mode(self, event: Any = None) -> None:
+        self._on_slice.align()
         self._on_mode(self.mode)
 
     def _follow_image(self, event: Any = None) -> None:
