@@ -62,7 +62,12 @@ class Stage:
         self.viewer.window.add_dock_widget(self.widget)
         self.panel = self.widget.panel
         wait_for(lambda: self.current is not None and self.current.session is not None)
-        self.panel.image_section.model.box.set_key(model)
+        chooser = self.panel.image_section.model.box
+        chooser.set_key(model)
+        if chooser.key != model:
+            raise SystemExit(f"There is no model {model} here: its weights are missing.")
+        self.viewer.reset_view()  # the panel has made the canvas smaller
+        QTest.qWait(200)
         self.canvas = self.viewer.window._qt_viewer.canvas
         self.drawn: list[float] = []
         events = self.canvas._scene_canvas.events
@@ -84,9 +89,12 @@ class Stage:
         return QPoint(round(column), round(row))
 
     def move(self, index) -> None:
+        place = self.place(index)
+        if not self.canvas.native.rect().contains(place):
+            raise SystemExit(f"{place} is outside of the canvas")
         for shift in (QPoint(3, 2), QPoint(0, 0)):
-            QTest.mouseMove(self.canvas.native, self.place(index) + shift)
-            QTest.qWait(10)
+            QTest.mouseMove(self.canvas.native, place + shift)
+            QTest.qWait(10)  # napari leaves out moves that come within 5 ms
 
     def click(self, index) -> float:
         """Seconds until the mask is painted."""

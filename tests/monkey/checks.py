@@ -17,7 +17,8 @@ def disagreements(hands) -> Iterator[str]:
     objects = session.objects
     labels = writer.labels
     if labels is not None:
-        wrong = np.count_nonzero(labels.data != session.labels())
+        shown = labels.data[0] if labels.multiscale else labels.data
+        wrong = np.count_nonzero(np.asarray(shown) != session.labels())
         if wrong:
             yield f"{wrong} voxels of the label layer are not what the session says"
     yield from _rows(hands, objects)
@@ -56,7 +57,7 @@ def _rows(hands, objects) -> Iterator[str]:
 
 
 def _prompts(hands, objects) -> Iterator[str]:
-    writer, image = hands.writer, hands.segmentation.image
+    writer, image = hands.writer, hands.segmentation.view
     state = objects.get(hands.session.current)
     prompts = () if state is None else state.prompts
     rows = {

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import dask.array
 import napari
 import numpy as np
 from qtpy.QtCore import QEvent
@@ -15,11 +16,12 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QApplication, QColorDialog, QFileDialog, QMessageBox
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.plugin.sessions.journals import journal_of
+from napari_sammed.plugin.image import images as image_layers
+from napari_sammed.plugin.series.widget import SeriesWidget
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.session.records import replay
-from tests.monkey import objects, prompting, tools, viewing  # noqa: F401  they fill the table
+from tests.monkey import comparing, dialogs, frames, objects, prompting, series, tools, viewing  # noqa: F401  they fill the table
 from tests.monkey.acts import ACTS
 from tests.monkey.checks import differences, disagreements
 from tests.monkey.faults import Faults
@@ -28,8 +30,9 @@ from tests.monkey.models import NAMES, models
 from tests.monkey.paws import Paws
 from tests.monkey.remains import Memory, living, threads, widgets
 from tests.monkey.remains import objects as left_over
-from tests.monkey.scene import Scene, scenes
+from tests.monkey.scene import Scene, folder_of_images, scenes
 
+_BY_REGION = 100_000  # bytes above which images that are not in memory are read by region
 _PATIENCE = 6  # s that layers and panel have to agree with the session when nothing runs any more
 
 
@@ -61,10 +64,13 @@ class Monkey:
         self.heart = Heartbeat(self._hang)
         self.memory = Memory()
         self.hands: Paws = None
+        self.series: SeriesWidget | None = None
+        self.images_folder: Path = folder
         self.backend: LocalBackend = None
         self.scenes: list[Scene] = []
         self.arrays: list[tuple[np.ndarray, np.ndarray]] = []
         self.widget_counts: list[int] = []
+        image_layers.READ_WHOLE = _BY_REGION
         self.faults.install()
         self._answer_dialogs()
         self._before: Counter[str] = Counter()
@@ -87,6 +93,8 @@ class Monkey:
         random = Random(f"{self.seed}/{self.steps}/images")
         self.scenes = scenes(random)
         random.shuffle(self.scenes)
+        self.images_folder = self.folder / f"images {self.steps}"
+        folder_of_images(self.images_folder, random)
         self._before = living()
         self.backend = LocalBackend(models=models())
         for scene in self.scenes[:2]:
@@ -128,6 +136,7 @@ class Monkey:
         self.faults.acted(f"{self.steps} end of a round")
         self.check()
         self._replay()
+        self.close_series_dock()
         self._close_dock()
         # Unseen: napari 0.9, with or without plugins, crashes when it draws by software after its last layer has gone.
         self.viewer.window._qt_window.hide()
@@ -204,7 +213,7 @@ class Monkey:
             return
         with self.heart.paused():
             session = self.hands.session
-            again = replay(journal_of(session.image.hash), session.image, self.backend)
+            again = replay(session.journal, session.image, self.backend)
             for text in differences(session, again, session.image.grid.shape):
                 self.faults.add(f"replayed, {text}")
 
@@ -220,11 +229,14 @@ class Monkey:
         return self.random.randrange(count) if count else None
 
     def images(self) -> list:
-        return [layer for layer in self.viewer.layers if isinstance(layer, napari.layers.Image)]
+        """Image layers that the plugin has not made."""
+        images = [layer for layer in self.viewer.layers if isinstance(layer, napari.layers.Image)]
+        return [layer for layer in images if not layer.name.endswith("disagreement")]
 
     def own_layers(self) -> list:
         """Layers that the plugin has made."""
-        return [layer for layer in self.viewer.layers if not isinstance(layer, napari.layers.Image)]
+        images = self.images()
+        return [layer for layer in self.viewer.layers if layer not in images]
 
     def add_missing_image(self) -> str | None:
         missing = [s for s in self.scenes if not any(layer.metadata.get("scene") == s.name for layer in self.images())]
@@ -238,23 +250,42 @@ class Monkey:
         """Close the dock, and open it again: the session goes on."""
         self.check()
         before = self.hands.session.objects if self.hands.open_ else None
-        image = None if before is None else self.hands.segmentation.image
+        image = None if before is None else self.hands.segmentation.view
+        journal = None if before is None else self.hands.session.journal
         self._close_dock()
         self._open()
         if not self.hands.rest():
             self.faults.add("no session a minute after opening the dock again")
-        if self.hands.open_ and self.hands.segmentation.image is image:
+        now = self.hands.segmentation if self.hands.open_ and image is not None else None
+        if now is not None and now.view.same(image) and now.session.journal == journal:
             with self.heart.paused():
                 for text in differences(_Was(before), self.hands.session, self.hands.session.image.grid.shape):
                     self.faults.add(f"after opening the dock again, {text}")
         return f"{0 if before is None else len(before)} objects"
+
+    def add_series_dock(self) -> None:
+        """The dock for a folder of images, beside that of segmentation."""
+        self.series = SeriesWidget(self.viewer)
+        self.series_dock = self.viewer.window.add_dock_widget(self.series, name="Series", area="left")
+
+    def close_series_dock(self) -> None:
+        """What was done is saved."""
+        if self.series is None:
+            return
+        self.viewer.window.remove_dock_widget(self.series_dock)
+        self.series.close()
+        self.series.deleteLater()
+        self.series = self.series_dock = None
+        self.hands.qtbot.wait(100)
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _add(self, scene: Scene) -> None:
         array = scene.array.copy()
         self.arrays.append((array, scene.array))
-        self.viewer.add_image(array, name=scene.name, metadata={"scene": scene.name}, **scene.layer)
+        data = dask.array.from_array(array, chunks=scene.chunks) if scene.chunks else array
+        self.viewer.add_image(data, name=scene.name, metadata={"scene": scene.name}, **scene.layer)
 
     def _open(self) -> None:
         widget = SegmentWidget(self.viewer, self.backend)
@@ -284,10 +315,16 @@ class Monkey:
         """Files and colours are chosen at once: nothing waits for somebody."""
 
         def file(parent: object, title: str, *rest: object, **more: object) -> tuple[str, str]:
+            if "session" in title:
+                return str(self.folder / f"{self.random.randrange(3)}.sammed.jsonl"), ""
             ending = "csv" if "table" in title else self.random.choice(("nii.gz", "nrrd", "mha", "tif"))
             return str(self.folder / f"saved.{ending}"), ""
 
+        def existing(*_: object, **__: object) -> tuple[str, str]:
+            return str(self.random.choice(sorted(self.folder.glob("*.sammed.jsonl")))), ""
+
         QFileDialog.getSaveFileName = staticmethod(file)
+        QFileDialog.getOpenFileName = staticmethod(existing)
         QMessageBox.question = staticmethod(lambda *_: QMessageBox.StandardButton.Yes)
         QColorDialog.getColor = staticmethod(lambda *_: QColor(self.random.randrange(1 << 24)))
 

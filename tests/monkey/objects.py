@@ -93,7 +93,7 @@ def arrange(monkey) -> str | None:
 
 @act(1)
 def overlap_rule(monkey) -> str:
-    rule = monkey.random.choice(("replace", "keep"))
+    rule = monkey.random.choice(("replace", "keep", "ask", "ask"))
     monkey.hands.panel.objects.wanted.emit("overlap", [], rule)
     return rule
 

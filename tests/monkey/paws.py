@@ -104,7 +104,7 @@ class Paws(Hands):
     def _world(self, index: Sequence[float]) -> np.ndarray:
         """World position with all axes of the viewer."""
         world = np.array(self.viewer.dims.point, float)
-        own = np.array(self.segmentation.image.data_to_world(index))
+        own = np.array(self.segmentation.view.data_to_world(index))
         world[len(world) - len(own) :] = own
         return world
 
@@ -137,7 +137,7 @@ class Paws(Hands):
 
     def somewhere(self, *, on_structure: float = 0.7) -> tuple[int, ...]:
         """A voxel of the image, on something bright with this probability."""
-        image = self.segmentation.image
+        image = self.segmentation.view
         array = np.asarray(image.data)
         shape = array.shape[: image.ndim]
         if self.random.random() < on_structure:
@@ -152,7 +152,7 @@ class Paws(Hands):
         from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis
 
         place = list(self.somewhere(**how))
-        image, dims = self.segmentation.image, self.viewer.dims
+        image, dims = self.segmentation.view, self.viewer.dims
         axis, index = hidden_axis(dims, image.ndim), current_slice(image, dims)
         if axis is not None and index is not None:
             place[axis] = min(max(index, 0), image.data.shape[axis] - 1)
@@ -163,4 +163,4 @@ class Paws(Hands):
         """The displayed axes of the image."""
         from napari_sammed.plugin.image.coordinates import displayed_axes
 
-        return list(displayed_axes(self.viewer.dims, self.segmentation.image.ndim))
+        return list(displayed_axes(self.viewer.dims, self.segmentation.view.ndim))

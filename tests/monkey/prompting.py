@@ -283,7 +283,7 @@ def bad_prompt(monkey) -> str | None:
     hands = monkey.hands
     if hands.writer.points is None or monkey.in_3d:
         return None
-    outside = np.array(hands.segmentation.image.data.shape[: hands.segmentation.image.ndim]) + 50.0
+    outside = np.array(hands.session.image.grid.shape) + 50.0
     hands.writer.points.add(outside)
     hands.settle()
     return f"{Box.of_shape((1,)).shape} beyond {outside.tolist()}"
