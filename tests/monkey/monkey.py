@@ -168,8 +168,10 @@ class Monkey:
 
     def check(self) -> None:
         """Let everything come to rest, and compare."""
+        if not self.hands.rest(20):  # a closer look by a model of few voxels goes through thousands of windows
+            self.hands.panel.status.cancel_button.click()
         if not self.hands.rest():
-            self.faults.add(f"something still runs after a minute: {self.hands.state()}")
+            self.faults.add(f"something still runs a minute after it was called off: {self.hands.state()}")
             return
         if not self.hands.open_ or self.hands.canvas_busy:
             return
