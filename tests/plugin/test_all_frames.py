@@ -183,3 +183,15 @@ def test_without_any_object_there_is_nothing_to_save(open_plugin, tmp_path, monk
     monkeypatch.setattr(frame_journals, "volume_of", lambda view: pytest.fail("no frame need be read"))
     monkeypatch.setattr(frame_journals, "_images_of", lambda shape: set())
     save(hands, tmp_path / "beat.nii.gz", "There is nothing to save")
+
+
+def test_frames_of_the_same_file_are_remembered(open_plugin, tmp_path):
+    array, masks = blobs(3, (24, 30))
+    about = {"axis_labels": ("t", "y", "x"), "metadata": {"read_with": {"path": str(tmp_path / "cells.tif")}}}
+    hands = open_plugin(array, **about)
+    mark(hands, masks, 2)
+    hands.widget.coordinator.close(wait=True)
+    again = open_plugin(array, **about)
+    again.qtbot.waitUntil(lambda: again.panel.save_options.frames == "together")
+    go(again, 0, 2)
+    assert again.panel.save_options.frames == "this", "the only frame with objects is shown"
