@@ -176,7 +176,8 @@ class ImageChoice:
     def _images(self) -> list[Image]:
         from napari.layers import Image
 
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        layers = (layer for layer in self.viewer.layers if isinstance(layer, Image))
+        return [layer for layer in layers if not layer.metadata.get(images.OWN_KEY)]
 
     def _on_layers(self, event: Any = None) -> None:
         images = self._images()

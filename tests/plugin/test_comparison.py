@@ -212,3 +212,18 @@ def _click(mask: np.ndarray):
     from napari_sammed.prompts import Point
 
     return Point(tuple(map(float, middle(mask))))
+
+
+def test_the_map_is_no_image_to_segment(open_plugin, scene):
+    volume, first, _ = scene
+    hands = open_plugin(volume.array, scale=(3, 1, 1))
+    hands.mode("positive")
+    hands.writer.points.add(middle(first))
+    hands.settle()
+    hands.act("compare")
+    compared(hands)
+    assert hands.segmentation.comparison.map in hands.viewer.layers
+    assert hands.panel.image_section.image.count() == 1
+    hands.viewer.layers.remove(hands.segmentation.image)
+    hands.qtbot.wait(100)
+    assert hands.segmentation is None

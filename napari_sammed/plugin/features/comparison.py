@@ -13,6 +13,7 @@ from napari_sammed import messages
 from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis, matrix_of
+from napari_sammed.plugin.image.images import OWN_KEY
 from napari_sammed.plugin.layers.outlines import Outline, Outlines, around, keeping_active
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.plugin.views.comparison import AnswerRow
@@ -279,6 +280,7 @@ class ModelComparison:
             self.map = viewer.add_image(
                 found.disagreement,
                 name=f"{image.name} disagreement",
+                metadata={OWN_KEY: True},
                 affine=matrix_of(image) @ shift,
                 units=image.units,
                 axis_labels=image.axis_labels,

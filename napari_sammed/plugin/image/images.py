@@ -31,6 +31,9 @@ NAMES_KEY = "label_names"
 JOURNAL_KEY = "sammed_journal"
 """Where it may hold the `Path` of the journal of a session about it."""
 
+OWN_KEY = "sammed_own"
+"""Where an image layer's metadata says that the plugin has made it, so that nobody means to segment it."""
+
 READ_KEY = "read_with"
 """Where it may hold which frame or series of a file the image is: keyword arguments of `read_volume`."""
 
