@@ -83,3 +83,4 @@ class InferenceThread:
         while not self._stopped.is_set():
             _, _, task = self._queue.get()
             task()
+            del task  # while nothing comes, nothing is kept of who asked last

@@ -90,7 +90,9 @@ class Coordinator(ImageChoice):
         self._preference_page.close()
         self._preferences.close()
         self._disconnect_viewer()
-        self._let_go()
+        writer = self._let_go()
+        if writer is not None:
+            writer.close()
         self._frames.close()
         self._all_frames.close(wait)
         self._gui.close()

@@ -45,7 +45,7 @@ class Desk:
     on_prompts, on_paint : callable
         Called when the user may have changed prompts, and has painted in the labels.
     writer : LayerWriter, optional
-        Of another frame of the same layer, whose layers this one goes on with.
+        Of another frame, or let go by another image, whose layers this one goes on with.
 
     Attributes
     ----------
@@ -104,12 +104,10 @@ class Desk:
         for action in waiting:
             self.attempt(action)
 
-    def close(self, *, keep_layers: bool = False) -> None:
-        """Let go of the layers; the labels stay with the user. The next frame may go on with all of them."""
+    def close(self) -> None:
+        """Answer no more; the layers stay, for another image to go on with."""
         self.closed = True
         self.answers.close()
-        if not keep_layers:
-            self.writer.close()
 
     def on_mode(self, follower: Callable[[], None]) -> None:
         """Call ``follower`` when the user may have chosen another tool; see `LayerWriter.mode`."""

@@ -71,7 +71,12 @@ class ImageChoice:
 
         Large ones that have to be read first wait until the user has `asked` for them.
         """
-        self._let_go()
+        writer = self._let_go()
+        self._choose(layer, asked, writer)
+        if writer is not None and (self.current is None or self.current.writer is not writer):
+            writer.close()
+
+    def _choose(self, layer: Image | None, asked: bool, writer: LayerWriter | None) -> None:
         self.panel.objects.set_objects([], None)
         self.panel.status.warn("")
         view = self._frames.of(layer)
@@ -95,22 +100,25 @@ class ImageChoice:
                 f"{layer.name} has to be read first, {size / 2**30:.1f} GiB: choose it in the list of images to do so."
             )
             return
-        self._segment(view)
+        self._segment(view, writer if writer is not None and writer.fits(view) else None)
         self._all_frames.offer(view)
         layer.events.data.connect(self._on_data)
         layer.events.affine.connect(self._on_transform)
         layer.events.scale.connect(self._on_transform)
         self._suggest_file(layer)
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> LayerWriter | None:
+        """Segment nothing any more; what was there leaves its layers to the next image, or they are to be closed."""
+        writer = None
         self._files.forget()
         if self.current is not None:
             self.current.image.events.data.disconnect(self._on_data)
             self.current.image.events.affine.disconnect(self._on_transform)
             self.current.image.events.scale.disconnect(self._on_transform)
-            self.current.close()
+            writer = self.current.let_go()
             self.current = None
         self._sessions.clear()
+        return writer
 
     def _segment(self, view: ImageView, writer: LayerWriter | None = None, opener: Opener = open_session) -> None:
         self._files.forget()

@@ -28,11 +28,9 @@ class Segmentation(Showing):
         if mode is not Mode.NAVIGATE and why_not:
             self._desk.say(why_not)
             mode = Mode.NAVIGATE
-        made = self.writer.labels is None
         self.writer.set_mode(mode)
-        if made and self.session is not None and self.session.objects:
-            self.writer.show_labels(None, self.session.labels)
-            self._later.start()  # for its colours
+        if self.writer.labels_due:
+            self._later.start()
         self._show_prompts()
         if mode is not Mode.NAVIGATE:
             self._desk.when_open(lambda session: self._ahead.get_ready(session, mode))

@@ -67,7 +67,7 @@ class Showing:
     on_opened : callable
         Told what was found when the session was opened, or why it could not be.
     writer : LayerWriter, optional
-        Handed over by another frame of the same layer.
+        Handed over by another frame of the same layer, or let go by another image.
     opener : callable
         Makes the session, beside the GUI thread.
     """
@@ -142,11 +142,13 @@ class Showing:
         """The layers."""
         return self._desk.writer
 
-    def close(self) -> None:
-        """Let go of session and layers; the labels stay with the user."""
-        self._end(keep_layers=False)
+    def let_go(self) -> LayerWriter:
+        """Close; the prompt layers are left for another image, or to be closed, the labels stay with the user."""
+        self._end()
         if self.session is not None:
             self._sessions.close(self.session)
+        self.writer.let_go()
+        return self.writer
 
     # ---- frames of a series --------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class Showing:
         What was asked is still answered if the session is kept.
         """
         self.leave()
-        self._end(keep_layers=True)
+        self._end()
         if self.session is not None:
             (self._sessions.keep if keep_session else self._sessions.close)(self.session)
         return self.writer
@@ -188,7 +190,7 @@ class Showing:
         """The box around all objects."""
         return None if self.session is None else span_of(state.mask for state in self.session.objects.values())
 
-    def _end(self, *, keep_layers: bool) -> None:
+    def _end(self) -> None:
         self._later.stop()
         self._stop_listening()
         self._preview.close()
@@ -201,7 +203,7 @@ class Showing:
         self._overlaps.close()
         self._hint.close()
         self.cockpit.close()
-        self._desk.close(keep_layers=keep_layers)
+        self._desk.close()
         self._panel.readings.set_readings((), 0)
 
     # ---- what the user does to the layers ------------------------------------------------------------------------
@@ -289,6 +291,10 @@ class Showing:
     def _catch_up(self) -> None:
         """Show what can wait until the new mask has been painted."""
         self.writer.finish()
+        if self.writer.labels_due:
+            self.writer.make_labels()
+            if self.session is not None and self.session.objects:
+                self.writer.show_labels(None, self.session.labels)
         self._show_current()
         self._desk.answers.watch()
 
@@ -315,7 +321,8 @@ class Showing:
             self._desk.attempt(self._desk.intake.take)
         elif any(self.writer.changes()):
             self._desk.say(why_not)
-        self.writer.show_prompts(self._prompts())
+        if not self.writer.show_prompts(self._prompts()):
+            self._later.start()
 
     def _show_all(self) -> None:
         """Show everything there is."""

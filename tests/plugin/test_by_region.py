@@ -60,6 +60,7 @@ def test_a_click_is_shown_without_a_label_array(open_plugin, large) -> None:
     assert not hands.session.image.in_memory
     assert "read in parts" in hands.panel.status.remark.text()
     hands.mode("positive")
+    hands.settle()
     layer = hands.writer.labels
     assert layer.multiscale and not layer.editable and all(isinstance(level, LazyArray) for level in layer.data)
     assert [level.shape for level in layer.data] == [SHAPE, (12, 350, 550), (12, 350, 275)]

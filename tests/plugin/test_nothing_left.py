@@ -35,7 +35,7 @@ def test_nothing_stays_alive_of_a_closed_plugin(open_plugin, backend):
     hands.viewer.layers.clear()
     del current, coordinator, other
     for _ in range(2):  # the widgets, then what Qt kept of their connections
-        hands.qtbot.wait(50)
+        hands.qtbot.wait(150)
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         gc.collect()
     alive = [name for name, thing in watched.items() if thing() is not None]

@@ -223,6 +223,7 @@ def test_any_kind_of_number(open_plugin, dtype) -> None:
     hands.mode("positive")
     if dtype == "bool":  # two grey levels that lie nearer to each other than the model's tolerance
         draw = rectangle_of(Box((5, 5), (35, 35)), None)
+        hands.mode("box")
         hands.writer.boxes.add_rectangles([draw])
         hands.settle()
         assert hands.session.objects[1].prompts

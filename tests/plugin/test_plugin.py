@@ -41,6 +41,8 @@ def click(hands, index) -> None:
 
 
 def draw(hands, box: Box, axis: int | None = 0) -> None:
+    if hands.writer.boxes is None:
+        hands.mode("box")
     hands.writer.boxes.add_rectangles([rectangle_of(box, axis, box.low[0])])
     hands.settle()
 
@@ -183,12 +185,13 @@ def test_layers_may_be_renamed_and_deleted(hands, scene):
     for name, layer in zip("pqx", (hands.writer.points, hands.writer.labels, hands.segmentation.image), strict=True):
         layer.name = name
     assert hands.panel.image_section.image.currentText() == "x"
-    for name in ("labels", "points", "boxes"):
+    for name in ("labels", "points"):
         hands.viewer.layers.remove(getattr(hands.writer, name))
         assert getattr(hands.writer, name) is None
     assert hands.panel.modes.buttons["navigate"].isChecked()
     hands.mode("positive")
     np.testing.assert_array_equal(hands.writer.points.data, [middle(first)])
+    hands.settle()
     np.testing.assert_array_equal(hands.labels == 1, first)
     hands.viewer.layers.remove(hands.writer.labels)
     click(hands, middle(second))
@@ -204,7 +207,8 @@ def test_what_was_done_comes_back_with_the_image(open_plugin, scene, sessions):
     hands.viewer.layers.remove(hands.segmentation.image)
     hands.settle()
     assert hands.segmentation is None and not hands.panel.modes.isEnabled()
-    assert [type(layer).__name__ for layer in hands.viewer.layers] == ["Labels"], "the labels are the user's"
+    hands.qtbot.waitUntil(lambda: len(hands.viewer.layers) == 1)
+    assert type(hands.viewer.layers[0]).__name__ == "Labels", "the labels are the user's"
     hands.viewer.layers.clear()
     hands.viewer.add_image(array.copy())
     hands.settle()
@@ -388,7 +392,9 @@ def test_closing_the_dock_ends_the_threads(hands):
     hands.qtbot.waitUntil(
         lambda: not any("napari-sammed" in t.name and "inference" not in t.name for t in threading.enumerate())
     )
-    assert all(type(layer).__name__ in ("Image", "Labels") for layer in hands.viewer.layers)
+    kept = ("Image", "Labels")
+    assert not any(layer.visible and type(layer).__name__ not in kept for layer in hands.viewer.layers)
+    hands.qtbot.waitUntil(lambda: all(type(layer).__name__ in kept for layer in hands.viewer.layers))
     assert hands.segmentation is None
 
 

@@ -124,7 +124,7 @@ def test_the_ghost_goes_with_the_pointer_and_the_tool(pointer, scene):
     pointer.rest(middle(first))
     hands.mode("box")
     hands.settle()
-    assert ghost not in hands.viewer.layers and pointer.preview._on_move not in hands.viewer.mouse_move_callbacks
+    assert not ghost.visible and pointer.preview._on_move not in hands.viewer.mouse_move_callbacks
     hands.mode("positive")
     pointer.rest(middle(first))
     hands.viewer.dims.ndisplay = 3

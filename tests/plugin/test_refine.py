@@ -83,7 +83,7 @@ def draw(hands, box: Box, axis: int | None = 0, index: int = 0) -> None:
 
 
 def frames(hands) -> list:
-    return [layer for layer in hands.viewer.layers if layer.name.endswith("closer look")]
+    return [layer for layer in hands.viewer.layers if layer.name.endswith("closer look") and layer.visible]
 
 
 def gone(hands) -> bool:

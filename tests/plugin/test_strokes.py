@@ -97,7 +97,9 @@ def test_a_stroke_becomes_a_prompt_and_the_mask_follows_its_changes(hands, scene
 
 def test_any_stroke_and_click_can_be_turned_round(hands, scene):
     _, first, second = scene
+    hands.mode("positive")
     hands.writer.points.add(middle(first))
+    hands.mode("brush")
     hands.settle()
     paint(hands, through(middle(second)))
     layer = hands.writer.strokes

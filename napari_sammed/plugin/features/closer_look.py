@@ -38,8 +38,7 @@ class CloserLook:
         self._desk = desk
         self._latest: Future[Prediction] | None = None
         self.frame = Frame(
-            desk.viewer,
-            desk.image,
+            desk.writer.helpers,
             desk.panel,
             desk.gui.post,
             on_drawn=lambda box: desk.attempt(lambda session: self._look(session, box)),

@@ -46,7 +46,7 @@ class Cockpit:
         self._ringed: tuple[int, ...] = ()  # how much had been done when the ring was shown
         self._going = False  # the user waits to be brought to the worst slice
         self._at: int | None = None  # the slice that the user was brought to as the worst one
-        self.ring = Ring(desk.viewer, desk.image, desk.panel, desk.gui.post)
+        self.ring = Ring(desk.writer.helpers, desk.panel)
         dims = desk.viewer.dims.events
         dims.current_step.connect(self._on_step)
         dims.order.connect(self._on_order)
@@ -61,7 +61,7 @@ class Cockpit:
         dims.order.disconnect(self._on_order)
         dims.ndisplay.disconnect(self._on_order)
         self._pause.stop()
-        self.ring.close()
+        self.ring.hide()
         self._view.strip.set_slices(0, ())
 
     def refresh(self) -> None:

@@ -14,7 +14,8 @@ from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis, matrix_of
 from napari_sammed.plugin.image.images import OWN_KEY
-from napari_sammed.plugin.layers.outlines import Outline, Outlines, around, keeping_active
+from napari_sammed.plugin.layers.helpers import keeping_active
+from napari_sammed.plugin.layers.outlines import Outline, Outlines, around
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.plugin.views.comparison import AnswerRow
 from napari_sammed.session import Comparison, Session
@@ -51,7 +52,7 @@ class ModelComparison:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._view = desk.panel.comparison
-        self.outlines = Outlines(desk.viewer, desk.image, "models", _WIDTH)
+        self.outlines = Outlines(desk.writer.helpers, "models", _WIDTH)
         self.map: Image | None = None
         self._comparison: Comparison | None = None
         self._measured: Agreement | None = None
@@ -91,7 +92,7 @@ class ModelComparison:
         if self._comparison is not None and self._desk.session is not None:
             self._desk.session.cancel_comparison()
         self._comparison = self._measured = None
-        self.outlines.remove()
+        self.outlines.hide()
         if self._filled is not None:
             self._filled.contour = 0
             self._filled = None
@@ -109,7 +110,6 @@ class ModelComparison:
         self._view.left.disconnect(self.leave)
         for event in self._events:
             event.disconnect(self._draw_soon)
-        self.outlines.close()
 
     @property
     def _events(self) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ class Preview:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.outlines = Outlines(desk.viewer, desk.image, "preview", _WIDTH)
+        self.outlines = Outlines(desk.writer.helpers, "preview", _WIDTH)
         self._following = self._away = False
         self._running: Future[Prediction] | None = None
         self._mode = Mode.NAVIGATE
@@ -104,14 +104,12 @@ class Preview:
         self._desk.viewer.dims.events.ndisplay.disconnect(self._follow_soon)
         self._desk.viewer.dims.events.current_step.disconnect(self._on_slice)
         self._stop()
-        self.outlines.close()
 
     # ---- the pointer ---------------------------------------------------------------------------------------------
 
     def _follow_soon(self, event: Any = None) -> None:
-        """Outside of napari's own callbacks, in the middle of which layers must not go."""
-        if not self.outlines.making:
-            self._desk.gui.post(self._follow)
+        """Outside of napari's own callbacks, in the middle of which layers must not change."""
+        self._desk.gui.post(self._follow)
 
     def _follow(self, event: Any = None) -> None:
         """Follow the pointer while clicks are prompts; cost nothing else."""
@@ -131,7 +129,7 @@ class Preview:
 
     def _stop(self) -> None:
         self.clear()
-        self.outlines.remove()
+        self.outlines.hide()
         if self._following:
             self._following = False
             self._desk.viewer.mouse_move_callbacks.remove(self._on_move)

@@ -18,6 +18,8 @@ from napari_sammed.prompts import Prompts
 class BoxLayer(PromptLayer):
     """A Shapes layer with a rectangle on each slice that a box reaches."""
 
+    title = "boxes"
+
     @property
     def mode(self) -> Mode:
         return Mode.BOX if str(self.layer.mode) == "add_rectangle" else Mode.NAVIGATE
@@ -26,9 +28,11 @@ class BoxLayer(PromptLayer):
         self.layer.mode = "add_rectangle"
 
     def _made(self) -> Any:
-        return self.viewer.add_shapes(
+        from napari.layers import Shapes
+
+        return Shapes(
             ndim=self.image.ndim,
-            name=f"{self.image.name} boxes",
+            name=f"{self.image.name} {self.title}",
             features={"prompt": np.empty(0, int)},
             feature_defaults={"prompt": NEW},
             edge_color=BOX_COLOUR,

@@ -18,6 +18,8 @@ from napari_sammed.prompts import Point, Prompts
 class ClickLayer(PromptLayer):
     """A Points layer; the feature ``positive`` says what a click means."""
 
+    title = "clicks"
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._positive = True
@@ -37,9 +39,11 @@ class ClickLayer(PromptLayer):
         return self._flip(sorted(self.layer.selected_data))
 
     def _made(self) -> Any:
-        layer = self.viewer.add_points(
+        from napari.layers import Points
+
+        layer = Points(
             ndim=self.image.ndim,
-            name=f"{self.image.name} clicks",
+            name=f"{self.image.name} {self.title}",
             features={"prompt": np.empty(0, int), "positive": np.empty(0, bool)},
             feature_defaults={"prompt": NEW, "positive": self._positive},
             size=8,

@@ -18,29 +18,26 @@ from napari_sammed.plugin.image.coordinates import (
     rectangle_of,
     to_world,
 )
-from napari_sammed.plugin.layers.label_view import like
+from napari_sammed.plugin.layers.helpers import HelperLayers
 from napari_sammed.plugin.settings.keys import Keyboard
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Layer, Shapes
 
-    from napari_sammed.plugin.image.image_view import ImageView
-
 COLOUR = "#40c4ff"
+_NAME = "closer look"  # of the layer, after the image's
 _WIDTH = 0.5  # voxels
 _MOMENT = 2500  # ms that a frame stays when what it shows has been done
 _LEAST_DRAG = 4  # pixels of the canvas; a rectangle without a drag is less
 
 
 class Frame:
-    """The frame of one image, in a layer of its own that goes when the frame goes.
+    """The frame of one image, in a layer that is seen as long as the frame is.
 
     Parameters
     ----------
-    viewer : napari viewer
-    image : ImageView
-        Never written to.
+    helpers : HelperLayers
+        Keeps the layer.
     parent : QObject
         Of the timer.
     post : callable
@@ -54,15 +51,13 @@ class Frame:
 
     Attributes
     ----------
-    layer : Shapes or None
     drawing : bool
         Whether the next rectangle on the canvas is the frame.
     """
 
     def __init__(
         self,
-        viewer: ViewerModel,
-        image: ImageView,
+        helpers: HelperLayers,
         parent: QObject,
         post: Callable[..., None],
         *,
@@ -70,10 +65,11 @@ class Frame:
         on_drawing: Callable[[bool], None],
         keys: Keyboard,
     ) -> None:
-        self.viewer = viewer
-        self.image = image
-        self.layer: Shapes | None = None
+        self.viewer = viewer = helpers.viewer
+        self.image = helpers.image
         self.drawing = False
+        self._helpers = helpers
+        self._drawn_in: Any = None  # the layer, while the user draws
         self._post = post
         self._on_drawn = on_drawn
         self._on_drawing = on_drawing
@@ -89,12 +85,16 @@ class Frame:
         viewer.dims.events.order.connect(self._place)
         viewer.dims.events.current_step.connect(self._place)
 
+    @property
+    def layer(self) -> Shapes | None:
+        """None while it is hidden."""
+        return self._helpers.shown(_NAME)
+
     def show(self, box: Box) -> None:
         """Show a frame around a part of the image, until `fade` or `hide`."""
         self._timer.stop()
         self._stop_drawing()
-        if self.layer is None:
-            self._make()
+        self._make()
         self._box = box
         self._place()
 
@@ -107,17 +107,18 @@ class Frame:
         """Take the frame away; leaves the drawing of one."""
         self._timer.stop()
         self._stop_drawing()
-        layer, self.layer, self._box = self.layer, None, None
+        self._box = None
+        layer = self.layer
         if layer is not None and layer in self.viewer.layers:
-            active = self.viewer.layers.selection.active
-            self.viewer.layers.remove(layer)
-            self._activate(active)
+            if len(layer.data):
+                layer.data = []
+            self._helpers.hide(_NAME)
 
     def draw(self) -> None:
         """Have the user draw the frame: the next rectangle is it."""
         self.hide()
         self._before = self.viewer.layers.selection.active
-        layer = self._make()
+        layer = self._drawn_in = self._make()
         self._keys.bind(layer)
         layer.bind_key("Escape", lambda _: self._post(self.hide), overwrite=True)
         layer.events.data.connect(self._on_data)
@@ -138,32 +139,26 @@ class Frame:
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _make(self) -> Shapes:
-        active = self.viewer.layers.selection.active
-        self.layer = self.viewer.add_shapes(
-            ndim=self.image.ndim,
-            name=f"{self.image.name} closer look",
-            edge_color=COLOUR,
-            face_color="transparent",
-            edge_width=_WIDTH,
-            **like(self.image),
-        )
-        self._activate(active)
-        return self.layer
+        from napari.layers import Shapes
+
+        colours = {"edge_color": COLOUR, "face_color": "transparent"}
+        return self._helpers.show(_NAME, Shapes, edge_width=_WIDTH, **colours)
 
     def _stop_drawing(self) -> None:
-        """Go back to the tool that the user had before; the layer stays: adding and removing one takes a moment."""
+        """Go back to the tool that the user had before; the layer stays."""
         if not self.drawing:
             return
         self.drawing = False
-        self.layer.events.data.disconnect(self._on_data)
-        self.layer.mode = "pan_zoom"
-        self._keys.release(self.layer)
-        self.layer.bind_key("Escape", None)
+        layer, self._drawn_in = self._drawn_in, None
+        layer.events.data.disconnect(self._on_data)
+        layer.mode = "pan_zoom"
+        self._keys.release(layer)
+        layer.bind_key("Escape", None)
         self._activate(self._before)
         self._on_drawing(False)
 
     def _activate(self, layer: Layer | None) -> None:
-        """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
+        """The user's tool belongs to the layer that was active, if it is still there."""
         if layer is None or layer in self.viewer.layers:
             self.viewer.layers.selection.active = layer
 
@@ -173,7 +168,8 @@ class Frame:
             return
         axis = hidden_axis(self.viewer.dims, self.image.ndim)
         index = current_slice(self.image, self.viewer.dims)
-        self.layer.data = []
+        if len(self.layer.data):
+            self.layer.data = []
         if self.image.ndim == 2 or (axis is not None and self._box.low[axis] <= index < self._box.high[axis]):
             rectangle = rectangle_of(self._box, axis, index or 0)
             self.layer.add_rectangles([rectangle], edge_color=COLOUR, face_color="transparent", edge_width=_WIDTH)
@@ -200,9 +196,13 @@ class Frame:
 
     def _on_active(self, event: Any) -> None:
         """The user has turned to another layer or tool."""
-        if self.drawing and event.value is not self.layer:
-            self._before = event.value
-            self._post(self.hide)
+        if self.drawing and event.value is not self._drawn_in:
+            self._post(self._left, event.value)
+
+    def _left(self, layer: Layer | None) -> None:
+        if self.drawing and self.viewer.layers.selection.active is not self._drawn_in:
+            self._before = self._before if layer is None else layer
+            self.hide()  # unlike a layer that is being added, which is active for a moment only
 
     def _on_ndisplay(self, event: Any = None) -> None:
         if self.drawing:
@@ -211,5 +211,5 @@ class Frame:
             self._place()
 
     def _on_removed(self, event: Any) -> None:
-        if event.value is self.layer:
+        if event.value in (self.layer, self._drawn_in):
             self._post(self.hide)

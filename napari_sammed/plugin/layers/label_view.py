@@ -11,13 +11,16 @@ from napari_sammed.backend.slicing import slice_of
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis, matrix_of
 from napari_sammed.plugin.image.images import origin_of, spatial_shape
+from napari_sammed.session.roster import default_colour
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
+    from napari.utils import DirectLabelColormap
 
     from napari_sammed.plugin.image.image_view import ImageView
 
+_AHEAD = 16  # objects to come, whose colours are known to the colormap already
 _UNKNOWN = "#808080"  # of labels that no object has
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
@@ -45,6 +48,25 @@ def follow(layer: Layer, transform: Mapping[str, Any]) -> None:
     for name in TRANSFORM:
         if not np.array_equal(np.asarray(getattr(layer, name)), np.asarray(transform[name])):
             setattr(layer, name, transform[name])
+
+
+def place(layer: Layer, where: Mapping[str, Any]) -> None:
+    """Put a layer to another image's place, with its units and the names of its axes; see `like`."""
+    follow(layer, where)
+    for name in ("units", "axis_labels"):
+        if tuple(getattr(layer, name)) != tuple(where[name]):
+            setattr(layer, name, where[name])
+
+
+def ahead(label: int) -> dict[int, str]:
+    """The usual colours of the labels that come after one."""
+    return {known: default_colour(known) for known in range(label + 1, label + 1 + _AHEAD)}
+
+
+def colormap_of(colours: Mapping[int, str]) -> DirectLabelColormap:
+    from napari.utils import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: _UNKNOWN, 0: "transparent", **colours})
 
 
 class LabelView:
@@ -81,29 +103,33 @@ class LabelView:
         """Belong to another frame of the same layer from now on."""
         self.image, self._on_paint = image, on_paint
 
-    def make(self) -> Labels:
-        """Add the layer, with nothing in it."""
-        self.layer = self.viewer.add_labels(
+    def make(self, at: int) -> Labels:
+        """Add the layer, with nothing in it, at a place of the layer list."""
+        from napari.layers import Labels
+
+        self._colours = ahead(0)
+        self.layer = Labels(
             np.zeros(spatial_shape(self.image), np.uint16),
             name=f"{self.image.name} objects",
             opacity=0.5,
+            colormap=colormap_of(self._colours),
             metadata=origin_of(self.image),
             **like(self.image),
         )
+        self.viewer.layers.insert(at, self.layer)
         self.layer.events.paint.connect(self._report_paint)
-        self._colours = {}
         return self.layer
 
     def set_colours(self, colours: Mapping[int, str]) -> None:
-        """Show labels in these colours, and those without one in grey; the voxels stay as they are."""
-        from napari.utils import DirectLabelColormap
+        """Show labels in these colours; the voxels stay as they are.
 
-        if self.layer is None or colours == self._colours:  # a new colormap draws everything anew
+        A new colormap draws everything anew, so it has the usual colours of objects to come as well, and is kept
+        while all colours are in it. Labels without any colour are grey.
+        """
+        if self.layer is None or colours.items() <= self._colours.items():
             return
-        self._colours = dict(colours)
-        self.layer.colormap = DirectLabelColormap(
-            color_dict={None: _UNKNOWN, 0: "transparent", **colours},
-        )
+        self._colours = ahead(max(colours)) | colours
+        self.layer.colormap = colormap_of(self._colours)
 
     def show(self, box: Box, part: Callable[[Box], np.ndarray]) -> None:
         """Bring the displayed slice up to date inside a box, and remember the rest of the box.

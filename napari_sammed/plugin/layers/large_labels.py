@@ -11,7 +11,7 @@ from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.image.coordinates import displayed_axes
 from napari_sammed.plugin.image.images import origin_of, spatial_shape
-from napari_sammed.plugin.layers.label_view import LabelView, like
+from napari_sammed.plugin.layers.label_view import LabelView, ahead, colormap_of, like
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -36,17 +36,21 @@ class LargeLabelView(LabelView):
         viewer.dims.events.order.connect(self._turn)
         viewer.dims.events.ndisplay.connect(self._turn)
 
-    def make(self) -> Labels:
+    def make(self, at: int) -> Labels:
         """See `LabelView.make`."""
-        self.layer = self.viewer.add_labels(
+        from napari.layers import Labels
+
+        self._colours = ahead(0)
+        self.layer = Labels(
             self._levels(),
             multiscale=True,
             name=f"{self.image.name} objects",
             opacity=0.5,
+            colormap=colormap_of(self._colours),
             metadata=origin_of(self.image),
             **like(self.image),
         )
-        self._colours = {}
+        self.viewer.layers.insert(at, self.layer)
         return self.layer
 
     def show(self, box: Box, part: Callable[..., np.ndarray]) -> None:

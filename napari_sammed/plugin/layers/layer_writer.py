@@ -7,7 +7,7 @@ The image layer is only ever read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from napari_sammed.geometry import Box
 from napari_sammed.plugin.image.images import by_region
 from napari_sammed.plugin.layers.box_layer import BoxLayer
 from napari_sammed.plugin.layers.click_layer import ClickLayer
+from napari_sammed.plugin.layers.helpers import HelperLayers, keeping_active
 from napari_sammed.plugin.layers.label_view import TRANSFORM, LabelView, follow, like
 from napari_sammed.plugin.layers.large_labels import LargeLabelView
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.on_slice import OnSlice
 from napari_sammed.plugin.layers.prompt_layer import PromptLayer
 from napari_sammed.plugin.layers.stroke_layer import StrokeLayer
+from napari_sammed.plugin.layers.taking_away import hide_and_take_away
 from napari_sammed.plugin.settings.keys import Keyboard
 from napari_sammed.prompts import Point, Prompt, Prompts
 
@@ -57,6 +59,10 @@ class LayerWriter:
         None until they are needed, and after the user deleted them.
     brush : StrokeLayer
         What `strokes` is painted with.
+    labels_due : bool
+        A tool has been chosen, and the label layer is to be made with `make_labels`.
+    helpers : HelperLayers
+        Layers in which other things are shown for a moment.
     """
 
     def __init__(
@@ -71,9 +77,14 @@ class LayerWriter:
     ) -> None:
         self.viewer = viewer
         self.image = image
-        self._view = (LargeLabelView if by_region(image) else LabelView)(viewer, image, on_paint)
+        self.labels_due = False
+        self._attached = False
+        self._prompting = False  # a tool has been chosen
+        self._deleted: set[PromptLayer] = set()  # by the user, since a tool was chosen
+        self._making = False
         self._on_mode = on_mode
         self._keys = keys
+        self.helpers = HelperLayers(viewer, image)
         told = {"on_rows": on_prompts, "on_mode": self._report_mode}
         self._boxes = BoxLayer(viewer, image, **told)
         self.brush = StrokeLayer(viewer, image, **told)
@@ -81,8 +92,7 @@ class LayerWriter:
         self._on_slice = OnSlice(viewer, lambda: self.image, lambda: self.mode is Mode.BOX)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._report_mode)
-        for name in TRANSFORM:
-            getattr(image.events, name).connect(self._follow_image)
+        self._attach(image, on_paint)
 
     def turn_to(
         self,
@@ -92,12 +102,34 @@ class LayerWriter:
         on_paint: Callable[[], None],
         on_mode: Callable[[Mode], None],
     ) -> None:
-        """Keep layers and tool for another frame of the same image layer; what the user draws is that one's now."""
-        self.image = image
+        """Keep the layers for another frame, or after `let_go` for another image; what the user draws is its now."""
         self._on_mode = on_mode
-        self._view.turn_to(image, on_paint)
+        self.helpers.turn_to(image)
+        if self._attached:
+            self.image = image
+            self._view.turn_to(image, on_paint)
+        else:
+            self._attach(image, on_paint)
         for kind in self._kinds:
             kind.turn_to(image, on_prompts)
+
+    def let_go(self) -> None:
+        """Belong to no image any more, and show no prompts; the labels stay with the user."""
+        if not self._attached:
+            return
+        self._attached = self.labels_due = False
+        for name in TRANSFORM:
+            getattr(self.image.events, name).disconnect(self._follow_image)
+        if self.labels is not None:
+            self._keys.release(self.labels)
+        self._view.close()
+        for kind in self._kinds:
+            kind.leave()
+            kind.blank()
+
+    def fits(self, image: ImageView) -> bool:
+        """Whether another image can have the layers: their dimensions cannot be changed, and nothing may be drawn."""
+        return image.ndim == self.image.ndim and not self._unfinished
 
     def blank(self, box: Box | None) -> None:
         """Show nothing of an image whose objects lie in a box; None if there are none."""
@@ -128,12 +160,20 @@ class LayerWriter:
         active = self.viewer.layers.selection.active
         return any([kind.flip_selected() for kind in self._kinds if kind.layer is not None and kind.layer is active])
 
-    def show_prompts(self, prompts: Prompts) -> None:
-        """Make the prompt layers show an object's prompts; leaves layers alone that do so already."""
+    def show_prompts(self, prompts: Prompts) -> bool:
+        """Make the prompt layers show an object's prompts; leaves layers alone that do so already.
+
+        At most one layer is made, as that takes a moment: False if there should be more, and the caller comes back.
+        """
         if self._unfinished:
-            return  # the end of the drawing reports a change, and everything is shown again then
+            return True  # the end of the drawing reports a change, and everything is shown again then
+        kinds = self._kinds if self._prompting else ()
+        missing = [k for k in kinds if k.layer is None and k not in self._deleted and k.needed_for(prompts)]
+        if missing:
+            self._make(missing[-1])
         for kind in self._kinds:
             kind.show(prompts)
+        return len(missing) < 2
 
     def changes(self, span: tuple[int, int] | None = None) -> tuple[list[Prompt], dict[int, Prompt | None]]:
         """What the user did to the prompts since they were shown.
@@ -181,11 +221,16 @@ class LayerWriter:
             Gives the label image inside a box.
         """
         if self.labels is None:
-            self._make_labels()
+            self.make_labels()
             box = None
         self._view.show(Box.of_shape(self.labels.data.shape) if box is None else box, part)
         if box is None:
             self._view.finish()
+
+    def make_labels(self) -> None:
+        """Add the label layer, with nothing in it, below the prompts, which must stay clickable and visible."""
+        self.labels_due = False
+        self._add(self._view.make, [kind.layer for kind in self._kinds])
 
     def finish(self) -> None:
         """Do what can wait until the displayed slice has been painted."""
@@ -214,14 +259,18 @@ class LayerWriter:
         return next((kind.mode for kind in kinds), Mode.NAVIGATE)
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose the tool; makes the layers that it needs."""
+        """Choose the tool; makes its layer. The labels are due then: the first of a viewer take half a second."""
         if mode is Mode.NAVIGATE:
             for kind in self._kinds:
                 kind.leave()
         else:
-            self._make_layers()
+            self._prompting = True
+            self._deleted.clear()
+            self.labels_due = self.labels is None
             brushing = mode in (Mode.BRUSH, Mode.ERASER)
             kind = self._boxes if mode is Mode.BOX else self.brush if brushing else self._clicks
+            if kind.layer is None:
+                self._make(kind)
             self.viewer.layers.selection.active = kind.layer
             kind.enter(mode)
         self._report_mode()
@@ -233,20 +282,19 @@ class LayerWriter:
             layer for layer in (self.labels,) if layer is not None and layer in self.viewer.layers
         ]
 
-    def close(self, *, keep_labels: bool = True) -> None:
-        """Let go of the layers: the prompt layers are removed, the labels stay with the user."""
+    def close(self) -> None:
+        """Let go of the layers: those of prompts, and helpers, are taken away soon; the labels stay with the user."""
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.layers.selection.events.active.disconnect(self._report_mode)
-        for name in TRANSFORM:
-            getattr(self.image.events, name).disconnect(self._follow_image)
-        for layer in self._own():
+        self.let_go()
+        prompts = self._own()
+        for layer in prompts:
             self._keys.release(layer)
-            if (layer is not self.labels or not keep_labels) and layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._view.close()
         self._on_slice.close()
+        going = [*prompts, *self.helpers.close()]
         for kind in self._kinds:
             kind.forget()
+        hide_and_take_away(self.viewer, going)
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
@@ -263,34 +311,38 @@ class LayerWriter:
         layers = (self.labels, *(kind.layer for kind in self._kinds))
         return [layer for layer in layers if layer is not None]
 
-    def _make_layers(self) -> None:
-        """All of them before the first prompt: the first label layer of a viewer takes a second to make."""
-        if self.labels is None:
-            self._make_labels()
+    def _attach(self, image: ImageView, on_paint: Callable[[], None]) -> None:
+        self.image = image
+        self._view = (LargeLabelView if by_region(image) else LabelView)(self.viewer, image, on_paint)
+        for name in TRANSFORM:
+            getattr(image.events, name).connect(self._follow_image)
         for kind in self._kinds:
-            if kind.layer is None:
-                self._added(kind.make())
+            kind.move_to(image)
+        self._deleted.clear()
+        self._prompting = any(kind.layer is not None for kind in self._kinds)
+        self._attached = True
 
-    def _make_labels(self) -> None:
-        active = self.viewer.layers.selection.active
-        self._added(self._view.make())
-        prompts = [kind.layer for kind in self._kinds if kind.layer is not None]
-        if prompts:  # below the prompts, which must stay clickable and visible
-            self.viewer.layers.move(
-                self.viewer.layers.index(self.labels), min(self.viewer.layers.index(layer) for layer in prompts)
-            )
-        if active is not None:
-            self.viewer.layers.selection.active = active
+    def _make(self, kind: PromptLayer) -> None:
+        self._add(kind.make, [other.layer for other in self._kinds[self._kinds.index(kind) + 1 :]])
 
-    def _added(self, layer: Any) -> Any:
+    def _add(self, make: Callable[[int], Layer], above: Sequence[Layer | None]) -> None:
+        """Add a layer below others, and keep the one active that is."""
+        layers = self.viewer.layers
+        at = min((layers.index(layer) for layer in above if layer is not None), default=len(layers))
+        self._making = True
+        try:
+            with keeping_active(self.viewer):
+                layer = make(at)
+        finally:
+            self._making = False
         self._keys.bind(layer)
-        return layer
 
     # ---- what napari tells ---------------------------------------------------------------------------------------
 
     def _report_mode(self, event: Any = None) -> None:
-        self._on_slice.align()
-        self._on_mode(self.mode)
+        if not self.helpers.making and not self._making:  # else another layer is active for a moment only
+            self._on_slice.align()
+            self._on_mode(self.mode)
 
     def _follow_image(self, event: Any = None) -> None:
         if self.labels is not None:
@@ -304,4 +356,5 @@ class LayerWriter:
         for kind in self._kinds:
             if event.value is kind.layer:
                 kind.forget()
+                self._deleted.add(kind)
         self._report_mode()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ import numpy as np
 
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.image.coordinates import displayed_axes, matrix_of
-from napari_sammed.plugin.layers.label_view import like
+from napari_sammed.plugin.layers.helpers import HelperLayers
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
     from napari.layers import Vectors
-
-    from napari_sammed.plugin.image.image_view import ImageView
 
 _DASH = 5.0  # pixels of the canvas, and so fine that straight dashes follow the outline
 _MOST = 4000  # dashes; where more would be needed, they are longer
@@ -40,34 +36,30 @@ class Outline:
 
 
 class Outlines:
-    """The outlines of one image, in a Vectors layer that is there as long as it is needed.
+    """The outlines of one image, in a Vectors layer that is seen as long as it is needed.
 
     Parameters
     ----------
-    viewer : napari viewer
-    image : ImageView
-        Never written to.
+    helpers : HelperLayers
+        Keeps the layer.
     name : str
         Of the layer, after the image's.
     width : float
         Of the lines, in pixels of the canvas.
-
-    Attributes
-    ----------
-    layer : Vectors or None
-    making : bool
-        The layer is being added or removed, which makes other layers active for a moment.
     """
 
-    def __init__(self, viewer: ViewerModel, image: ImageView, name: str, width: float) -> None:
-        self.viewer = viewer
-        self.image = image
-        self.layer: Vectors | None = None
-        self.making = False
+    def __init__(self, helpers: HelperLayers, name: str, width: float) -> None:
+        self.viewer = helpers.viewer
+        self.image = helpers.image
+        self._helpers = helpers
         self._name = name
         self._width = width
         self._shown: tuple[Outline, ...] = ()
-        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def layer(self) -> Vectors | None:
+        """None while it is hidden."""
+        return self._helpers.shown(self._name)
 
     @property
     def shown(self) -> tuple[Outline, ...]:
@@ -76,22 +68,24 @@ class Outlines:
 
     def show(self, outlines: Sequence[Outline]) -> None:
         """Show these, and no others."""
-        if self.layer is None:
-            if not outlines:
-                return
-            self._make()
+        from napari.layers import Vectors
+
+        if self.layer is None and not outlines:
+            return
+        layer = self._helpers.show(self._name, Vectors, vector_style="line")
         self._shown = tuple(outlines)
         pixel = self._pixel()
         starts, steps, colours = dashes(outlines, _DASH * pixel)
         width = self._width * pixel
-        if not np.isclose(self.layer.edge_width, width):
-            self.layer.edge_width = width
-        self.layer.data = np.stack((starts, steps), axis=1) if len(starts) else np.empty((0, 2, self.image.ndim))
+        if not np.isclose(layer.edge_width, width):
+            layer.edge_width = width
+        if len(starts) or len(layer.data):
+            layer.data = np.stack((starts, steps), axis=1) if len(starts) else np.empty((0, 2, self.image.ndim))
         if len(starts):
-            self.layer.edge_color = colours
+            layer.edge_color = colours
 
     def clear(self) -> None:
-        """Show nothing; the layer stays, since adding and removing one takes a moment."""
+        """Show nothing; the layer stays, ready for more."""
         if self.shown:
             self.show(())
 
@@ -100,54 +94,17 @@ class Outlines:
         if self.shown:
             self.show(self._shown)
 
-    def remove(self) -> None:
-        """Take the layer away; it comes back with what is shown next."""
-        layer, self.layer, self._shown = self.layer, None, ()
-        if layer is not None and layer in self.viewer.layers:
-            with self._making():
-                self.viewer.layers.remove(layer)
-
-    def close(self) -> None:
-        """Take the layer away for good."""
-        self.remove()
-        self.viewer.layers.events.removed.disconnect(self._on_removed)
-
-    def _make(self) -> None:
-        with self._making():
-            self.layer = self.viewer.add_vectors(
-                ndim=self.image.ndim,
-                name=f"{self.image.name} {self._name}",
-                vector_style="line",
-                **like(self.image),
-            )
-
-    @contextmanager
-    def _making(self) -> Iterator[None]:
-        self.making = True
-        try:
-            with keeping_active(self.viewer):
-                yield
-        finally:
-            self.making = False
+    def hide(self) -> None:
+        """Show nothing, and hide the layer; it comes back with what is shown next."""
+        self.clear()
+        self._shown = ()
+        self._helpers.hide(self._name)
 
     def _pixel(self) -> float:
         """Of the canvas, in voxels of the displayed slice."""
         shown = list(displayed_axes(self.viewer.dims, self.image.ndim))
         sizes = np.linalg.norm(matrix_of(self.image)[:-1, shown], axis=0)
         return float(self.image.layer.scale_factor / max(sizes.mean(), 1e-12))
-
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self.layer:
-            self.layer, self._shown = None, ()
-
-
-@contextmanager
-def keeping_active(viewer: ViewerModel) -> Iterator[None]:
-    """Adding and removing layers makes others active; the user's tool belongs to the one that was."""
-    active = viewer.layers.selection.active
-    yield
-    if active is None or active in viewer.layers:
-        viewer.layers.selection.active = active
 
 
 def around(mask: np.ndarray, box: Box, axis: int | None, index: int | None) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.plugin.image.coordinates import between, pointed_at
-from napari_sammed.plugin.layers.label_view import follow, like
+from napari_sammed.plugin.layers.label_view import follow, like, place
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.prompt_looks import same_but_numbers, write_numbers
 from napari_sammed.plugin.layers.prompt_rows import Rows, difference
@@ -45,7 +45,11 @@ class PromptLayer(ABC):
         None until it is needed, and after the user deleted it.
     unfinished : bool
         A shape is being drawn, or rows are being dragged.
+    title : str
+        Of the layer, after the image's name.
     """
+
+    title: str
 
     def __init__(
         self, viewer: ViewerModel, image: ImageView, *, on_rows: Callable[[], None], on_mode: Callable[..., None]
@@ -59,9 +63,10 @@ class PromptLayer(ABC):
         self._shown = Rows()
         self._writing = False  # our own writing is no wish of the user
 
-    def make(self) -> Layer:
-        """Add the layer, with nothing in it."""
+    def make(self, at: int) -> Layer:
+        """Add the layer, with nothing in it, at a place of the layer list."""
         self.layer = self._made()
+        self.viewer.layers.insert(at, self.layer)
         self._shown = Rows()
         self.layer.events.data.connect(self._report_rows)
         self.layer.events.set_data.connect(self._notice_rows)
@@ -76,6 +81,21 @@ class PromptLayer(ABC):
     def turn_to(self, image: ImageView, on_rows: Callable[[], None]) -> None:
         """Belong to another frame of the same layer from now on."""
         self.image, self._on_rows = image, on_rows
+
+    def move_to(self, image: ImageView) -> None:
+        """Lie where another image layer does, above it, and be called after it."""
+        self.image = image
+        layers, layer = self.viewer.layers, self.layer
+        if layer is not None:
+            layer.name = f"{image.name} {self.title}"
+            layer.visible = True
+            place(layer, self._transform())
+            if layers.index(layer) < layers.index(image.layer):
+                layers.move(layers.index(layer), len(layers))
+
+    def needed_for(self, prompts: Prompts) -> bool:
+        """Whether there are prompts of this kind."""
+        return len(self._rows(prompts)) > 0
 
     def blank(self) -> None:
         """Show nothing for a moment; what is shown then is no wish of the user to take everything away."""
@@ -134,7 +154,7 @@ class PromptLayer(ABC):
 
     @abstractmethod
     def _made(self) -> Layer:
-        """A new, empty layer in the viewer."""
+        """A new, empty layer, not in the viewer yet."""
 
     @abstractmethod
     def _rows(self, prompts: Prompts) -> Rows:

@@ -34,6 +34,8 @@ class StrokeLayer(PromptLayer):
         Told of the new size when wheel or keys have changed it.
     """
 
+    title = "strokes"
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.size: float = USUAL
@@ -84,9 +86,11 @@ class StrokeLayer(PromptLayer):
         self._painted.clear()
 
     def _made(self) -> Any:
-        layer = self.viewer.add_shapes(
+        from napari.layers import Shapes
+
+        layer = Shapes(
             ndim=self.image.ndim,
-            name=f"{self.image.name} strokes",
+            name=f"{self.image.name} {self.title}",
             features={"prompt": np.empty(0, int), "positive": np.empty(0, bool)},
             feature_defaults={"prompt": NEW, "positive": True},
             **self._transform(),

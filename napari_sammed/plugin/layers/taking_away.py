@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QApplication
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -29,15 +30,15 @@ def take_away(parent: QObject, viewer: ViewerModel, layers: Sequence[Layer], the
         Those that are not there any more are passed over.
     then : callable
     """
-    waiting = list(layers)
+    waiting, there = list(layers), viewer.layers  # not the viewer itself, which may be closed meanwhile
     timer = QTimer(parent)
     timer.setInterval(_APART)
 
     def next_one() -> None:
-        while waiting and waiting[0] not in viewer.layers:
+        while waiting and waiting[0] not in there:
             waiting.pop(0)
         if waiting:
-            viewer.layers.remove(waiting.pop(0))
+            there.remove(waiting.pop(0))
         else:
             timer.stop()
             timer.deleteLater()
@@ -45,3 +46,12 @@ def take_away(parent: QObject, viewer: ViewerModel, layers: Sequence[Layer], the
 
     timer.timeout.connect(next_one)
     timer.start()
+
+
+def hide_and_take_away(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Hide layers at once, and remove them one after the other: removing several holds everything up for a while."""
+    there = [layer for layer in layers if layer in viewer.layers]
+    for layer in there:
+        layer.visible = False
+    if there:
+        take_away(QApplication.instance(), viewer, there, lambda: None)

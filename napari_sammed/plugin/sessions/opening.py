@@ -14,6 +14,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models import registry
 from napari_sammed.plugin.image.images import journal_path, source_of, volume_of
+from napari_sammed.plugin.layers.warming import warm_up
 from napari_sammed.plugin.sessions.journals import (
     before_change,
     bring_back,
@@ -79,7 +80,7 @@ def open_session(
     InputError
         If the image cannot be segmented, or its journal cannot be read or written.
     """
-    from skimage.measure import approximate_polygon  # noqa: F401  here, so that the first stroke of the brush need not wait for it
+    warm_up()
 
     volume = volume_of(image)
     if volume.hash in kept:
