@@ -155,7 +155,7 @@ def test_closing_and_changing_the_object_take_everything_away(open_plugin, scene
     hands.act("compare")
     compared(hands)
     hands.widget.coordinator.close(wait=True)
-    assert not [layer for layer in hands.viewer.layers if "models" in layer.name or "disagreement" in layer.name]
+    assert not [layer for layer in seen(hands) if "models" in layer.name or "disagreement" in layer.name]
 
 
 def test_a_model_that_fails_is_told_in_its_row(open_plugin, scene, backend, monkeypatch):

@@ -115,7 +115,7 @@ def test_the_ghost_goes_with_the_pointer_and_the_tool(pointer, scene):
     _, first, _ = scene
     hands = pointer.hands
     hands.mode("positive")
-    layers = list(hands.viewer.layers)
+    hands.settle()
     pointer.rest(middle(first))
     ghost = pointer.outlines.layer
     assert hands.viewer.layers[-1] is ghost
@@ -129,12 +129,13 @@ def test_the_ghost_goes_with_the_pointer_and_the_tool(pointer, scene):
     pointer.rest(middle(first))
     hands.viewer.dims.ndisplay = 3
     hands.settle()
-    assert [layer for layer in hands.viewer.layers if layer not in layers] == []
+    assert not ghost.visible and pointer.outlines.layer is None
     hands.viewer.dims.ndisplay = 2
     hands.mode("positive")
     pointer.rest(middle(first))
     hands.widget.coordinator.close(wait=True)
-    assert not any(type(layer).__name__ == "Vectors" for layer in hands.viewer.layers)
+    assert not ghost.visible
+    hands.qtbot.waitUntil(lambda: ghost not in hands.viewer.layers)
     assert not hands.viewer.mouse_move_callbacks
 
 

@@ -137,7 +137,7 @@ def test_a_region_drawn_on_the_canvas_undone_and_done_again(open_plugin):
     edges = np.array([shown.data[0].min(0), shown.data[0].max(0)])
     np.testing.assert_allclose(edges + 0.5, [refine.region.low, refine.region.high])
     assert gone(hands) and hands.writer.mode == "positive"
-    assert not len(hands.writer.boxes.data) and len(hands.session.objects[1].prompts) == 1, "a region is no prompt"
+    assert hands.writer.boxes is None and len(hands.session.objects[1].prompts) == 1, "a region is no prompt"
 
     hands.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     np.testing.assert_array_equal(hands.labels, coarse)

@@ -197,12 +197,14 @@ class Frame:
     def _on_active(self, event: Any) -> None:
         """The user has turned to another layer or tool."""
         if self.drawing and event.value is not self._drawn_in:
-            self._post(self._left, event.value)
+            self._post(self._left)
 
-    def _left(self, layer: Layer | None) -> None:
-        if self.drawing and self.viewer.layers.selection.active is not self._drawn_in:
-            self._before = self._before if layer is None else layer
-            self.hide()  # unlike a layer that is being added, which is active for a moment only
+    def _left(self) -> None:
+        """Some time after: a layer that is being added is active for a moment only."""
+        active = self.viewer.layers.selection.active
+        if self.drawing and active is not self._drawn_in:
+            self._before = self._before if active is None else active
+            self.hide()
 
     def _on_ndisplay(self, event: Any = None) -> None:
         if self.drawing:
