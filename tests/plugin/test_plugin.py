@@ -418,6 +418,7 @@ def test_the_displayed_slice_is_painted_first_and_the_rest_soon_after(hands, sce
     z = middle(first)[0]
     hands.look_at(middle(first))
     shown: list[np.ndarray] = []
+    hands.settle()  # the labels come soon after the tool
     hands.writer.labels.events.set_data.connect(lambda _: shown.append(hands.labels.copy()))
     click(hands, middle(first))
     np.testing.assert_array_equal(shown[0][z] == 1, first[z])
