@@ -83,6 +83,7 @@ def measure(clicks: int, window: tuple[int, int] = (1000, 700)) -> np.ndarray:
     widget = SegmentWidget(viewer, backend)
     viewer.window.add_dock_widget(widget)
     widget.panel.image_section.model.set_models([Choice("balls", "Balls")], {})
+    widget.panel.preview.setChecked(False)  # a previewed answer would be there before the click
     wait_for(lambda: widget.coordinator.current is not None and widget.coordinator.current.session is not None)
     current = widget.coordinator.current
     canvas = viewer.window._qt_viewer.canvas
