@@ -41,6 +41,8 @@ class Coordinator(ImageChoice):
     ----------
     current : Segmentation or None
         Of the image that is being segmented.
+    closed : bool
+        Whether the panel has been closed.
     """
 
     def __init__(self, viewer: ViewerModel, panel: Panel, backend: Backend | None = None) -> None:
@@ -48,7 +50,7 @@ class Coordinator(ImageChoice):
         self._preferences = Preferences(self._memory)
         self._own_backend = _local_backend(self._preferences) if backend is None else None
         self._backend = backend or self._own_backend
-        self._closed = False
+        self.closed = False
         actions = {
             "new": lambda: self._with(Segmentation.new_object),
             "undo": lambda: self._with(Segmentation.undo),
@@ -82,9 +84,9 @@ class Coordinator(ImageChoice):
 
     def close(self, wait: bool = False) -> None:
         """End session and threads; `wait` until they have ended."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._welcome.close(wait)
         self._shortcut_list.close()
         self._preference_page.close()

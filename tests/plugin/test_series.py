@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_sammed.plugin.series.widget import SeriesWidget
 from napari_sammed.plugin.views.series import STEPS, clock
+from napari_sammed.plugin.widget import SegmentWidget
 from napari_sammed.volume import read_volume, write_volume
 from tests.dicom_files import write_series
 from tests.phantoms import two_balls
@@ -236,6 +237,18 @@ def test_in_a_window_with_keys(annotator, tmp_path):
         one.wait((tmp_path / "sammed_results" / f"{name[0]}_sammed.png").exists)
         saved = read_volume(tmp_path / "sammed_results" / f"{name[0]}_sammed.png")
         np.testing.assert_array_equal(saved.array == 1, spot)
+
+
+def test_a_panel_that_was_closed_is_followed_by_another_one(make_napari_viewer, backend):
+    viewer = make_napari_viewer(show=False)
+    first = SegmentWidget(viewer, backend)
+    dock = SeriesWidget(viewer, first)
+    assert dock._coordinator() is first.coordinator
+    first.coordinator.close(wait=True)
+    second = dock._coordinator()
+    assert second is not first.coordinator and not second.closed and dock._coordinator() is second
+    second.close(wait=True)
+    dock.work.close()
 
 
 def test_every_step_has_a_key_of_its_own():

@@ -48,9 +48,10 @@ class SeriesWidget(QWidget):
         super().closeEvent(event)
 
     def _coordinator(self) -> Coordinator:
-        if self._segment_widget is None:
-            docked = self._viewer.window.dock_widgets.values()
-            self._segment_widget = next((widget for widget in docked if isinstance(widget, SegmentWidget)), None)
+        """Of the panel that segments: the one in the viewer, which the user may have closed and opened again."""
+        if self._segment_widget is None or self._segment_widget.coordinator.closed:
+            docked = [w for w in self._viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget)]
+            self._segment_widget = next((widget for widget in docked if not widget.coordinator.closed), None)
         if self._segment_widget is None:
             self._segment_widget = SegmentWidget(self._viewer)
             self._viewer.window.add_dock_widget(self._segment_widget, name=_PANEL, area="right")
