@@ -103,6 +103,7 @@ def test_a_prompt_in_flight_is_answered_after_the_user_has_gone_on(open_plugin, 
     assert not len(hands.writer.points.data) and first.busy
     gate.set()
     hands.qtbot.waitUntil(lambda: not first.busy)
+    hands.settle()
     assert first.objects[1].mask is not None and not hands.labels.any()
     go(hands, 0, 0)
     assert hands.session is first

@@ -120,7 +120,7 @@ def test_a_folder_is_annotated_and_gone_on_with_another_day(annotator, folder):
     saved = read_volume(results / "a ct_sammed.nii.gz")
     np.testing.assert_array_equal(saved.array, first + 7 * second.astype(int))
     assert saved.grid.same_place(read_volume(folder / "a ct").grid)
-    assert [layer.name for layer in one.hands.viewer.layers] == ["c2.nii.gz"], "what was before is gone"
+    one.wait(lambda: [layer.name for layer in one.hands.viewer.layers] == ["c2.nii.gz"])  # what was before is gone
     one.mark(1, second)
     state = json.loads((results / "series.json").read_text())
     assert [entry["state"] for entry in state["images"]] == ["done", "open", "open", "open"]
