@@ -44,7 +44,7 @@ class SeriesWork:
     viewer : napari viewer
     view : SeriesView
     coordinator : callable
-        Gives the one of the segmentation panel, which is made if there is none.
+        Gives the one of the segmentation panel, which is made if there is none or if the user has closed it.
     """
 
     def __init__(self, viewer: ViewerModel, view: SeriesView, coordinator: Callable[[], Coordinator]) -> None:
@@ -55,7 +55,8 @@ class SeriesWork:
         self._closed = False
         self._note = ""  # what was wrong with the image before
         self._view = view
-        self._coordinator = coordinator
+        self._open_coordinator = coordinator
+        self._coordinator: Coordinator | None = None  # of the image that is open
         self._gui = GuiThread()
         self._background = Background(self._gui)
         self._wanted: Entry | None = None  # is being read
@@ -181,10 +182,10 @@ class SeriesWork:
         metadata = options["metadata"]
         metadata[READ_KEY] = {**metadata[READ_KEY], "path": str(series.image(entry))}
         metadata[JOURNAL_KEY] = series.session_file(entry)
-        coordinator = self._coordinator()
+        self._coordinator = self._open_coordinator()
         self.current = entry
         self.layer = self.viewer.add_image(data, **options)
-        coordinator.choose_image(self.layer)
+        self._coordinator.choose_image(self.layer)
         self._soon.start()
         series.note_opened(entry)
         self._view.say(self._note)
@@ -256,7 +257,7 @@ class SeriesWork:
         layer, self.layer = self.layer, None
         going: list[Layer] = []
         if layer is not None and layer in self.viewer.layers:
-            segmentation = self._coordinator().current
+            segmentation = None if self._coordinator is None else self._coordinator.current
             if segmentation is not None and segmentation.image is layer:
                 going += segmentation.writer.own
             going.append(layer)
@@ -269,7 +270,7 @@ class SeriesWork:
         """Of the image that is open, if the user has not turned to another layer."""
         if self.layer is None:
             return None
-        segmentation = self._coordinator().current
+        segmentation = None if self._coordinator is None else self._coordinator.current
         return None if segmentation is None or segmentation.image is not self.layer else segmentation.session
 
     def _show(self) -> None:
