@@ -112,7 +112,8 @@ def work(image: Volume, journal: Path, seed: int) -> None:
 
 def settle(pending: list) -> None:
     for future in filter(None, pending):  # a removal may have nothing to ask
-        with contextlib.suppress(CancelledError, Cancelled):  # superseded
+        # superseded; or a propagation of an object that the answer to a prompt before it left without a mask
+        with contextlib.suppress(CancelledError, Cancelled, InputError):
             future.result()
     pending.clear()
 
