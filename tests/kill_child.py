@@ -6,7 +6,6 @@ journal entry once the session has taken it, and ``gone`` when the worker is dea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -112,9 +111,13 @@ def work(image: Volume, journal: Path, seed: int) -> None:
 
 def settle(pending: list) -> None:
     for future in filter(None, pending):  # a removal may have nothing to ask
-        # superseded; or a propagation of an object that the answer to a prompt before it left without a mask
-        with contextlib.suppress(CancelledError, Cancelled, InputError):
+        try:
             future.result()
+        except (CancelledError, Cancelled):  # superseded
+            continue
+        except InputError as error:  # the answer to a prompt before a propagation has left it no mask to start from
+            if "no mask yet to propagate" not in str(error):
+                raise
     pending.clear()
 
 
