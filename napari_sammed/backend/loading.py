@@ -86,9 +86,9 @@ class Models:
             if progress is not None:
                 progress(f"loading {name}", 0.0)
 
-            def fetched(done: int, total: int) -> None:
+            def fetched(done: int, total: int | None) -> None:
                 if progress is not None:
-                    progress(f"fetching the weights of {name}", done / max(total, 1))
+                    progress(f"fetching the weights of {name}", done / total if total else 0.0)
 
             device, precision = self._device_and_precision(name)
             self._loaded[name] = registry.load(name, self._weights.get(name), device, fetched, cancel, precision)

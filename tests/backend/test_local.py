@@ -158,3 +158,18 @@ def test_running_out_of_memory_is_said_plainly_and_the_backend_lives_on(scene):
         backend.predict(opened, "hungry", click)
     assert backend.predict(opened, "thresholder", click).mask.any()
     backend.shutdown()
+
+
+def test_weights_of_unknown_size_are_fetched_with_progress(monkeypatch, scene):
+    def load(name, weights, device, fetched, *more):
+        for done, total in ((5, None), (5, 20), (0, 0)):
+            fetched(done, total)
+        return Thresholder()
+
+    monkeypatch.setattr("napari_sammed.models.registry.load", load)
+    told = []
+    backend = LocalBackend()
+    click = Prompts((Point((10, 20, 12)),))
+    backend.predict(backend.open(scene[0]), "litemedsam", click, progress=lambda *what: told.append(what))
+    backend.shutdown()
+    assert [share for what, share in told if what.startswith("fetching")] == [0, 0.25, 0]
