@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QPoint
 
 from napari_sammed.prompts import Box
 from tests.phantoms import two_balls
@@ -48,3 +49,38 @@ def test_without_the_tool_the_slider_is_left_alone(open_plugin):
     hands.segmentation.set_mode(hands.writer.mode.POSITIVE)
     hands.viewer.dims.set_point(0, 8.5)
     assert hands.viewer.dims.point[0] == 8.5
+
+
+TURNED = np.array([[1.6, 0.5, 0, 5], [-1.2, 0.7, 0.2, -7], [0.3, -0.2, 0.9, 11], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)], ids=str)
+def test_a_box_is_drawn_and_seen_on_turned_slices(open_plugin, order):
+    """napari shows them flat, and counts what is drawn to where it would lie in the world: on other slices."""
+    hands = open_plugin(two_balls()[0].array, show=True, affine=TURNED)
+    dims = hands.viewer.dims
+    dims.order = order
+    hands.viewer.reset_view()
+    hands.settle()
+    shown, inverse = list(order[1:]), np.linalg.inv(TURNED)
+    start = np.array([9, 18, 20])
+    stop = start + np.where(np.arange(3) == order[0], 0, 6)
+    dims.set_point(order[0], (start[order[0]] - inverse[order[0], -1]) / inverse[order[0], order[0]])
+    hands.look_at = lambda place: None
+
+    def drawn_at(index):
+        flat = TURNED[np.ix_(shown, shown)] @ np.array(index, float)[shown] + TURNED[shown, -1]
+        middle = np.array([hands.canvas.height(), hands.canvas.width()]) / 2
+        row, column = (flat - np.array(hands.camera.center)[-2:]) * hands.camera.zoom + middle
+        return QPoint(round(column), round(row))
+
+    hands.position = drawn_at
+    hands.mode("box")
+    hands.drag(start, stop)
+    box = hands.session.objects[1].prompts.of(Box)[0]
+    assert np.abs(np.subtract(box.low, start)).max() <= 1 and np.abs(np.subtract(box.high, stop + 1)).max() <= 1
+    assert (box.low[order[0]], box.high[order[0]]) == (start[order[0]], start[order[0]] + 1)
+    assert len(hands.writer.boxes._view_indices) == 1
+    hands.mode("positive")
+    hands.click(start)
+    assert tuple(np.rint(hands.session.objects[1].prompts.items[-1].index)) == tuple(start)

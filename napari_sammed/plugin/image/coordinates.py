@@ -8,6 +8,7 @@ x along its last axis, as in `napari_sammed.geometry.Grid.plain`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,20 +161,32 @@ def between(source: ImageView | Layer, target: ImageView | Layer, coordinates: n
     return coordinates @ matrix[:-1, :-1].T + matrix[:-1, -1]
 
 
-def pointed_at(image: ImageView | Layer, layer: Layer, coordinates: np.ndarray, dims: Dims) -> np.ndarray:
-    """Data coordinates of what the user pointed at in a layer, on the displayed slice of an image; see `seen_index`.
+def point_at_seen(layer: Layer, image: Callable[[], ImageView], dims: Dims) -> None:
+    """Have a layer count what the user points at to the displayed slice of an image; see `seen_index`.
+
+    Where slices are turned or sheared, napari itself counts it to other ones: it does not show what is drawn, and fails
+    while a rectangle is.
 
     Parameters
     ----------
-    image : ImageView or Layer
     layer : Layer
         Of prompts.
-    coordinates : ndarray
-        Data coordinates (N, ndim) that napari gave to places of the canvas.
+    image : callable
+        Gives the image that lies under it.
     dims : Dims
+        Of the viewer.
     """
-    shown = displayed_axes(dims, image.ndim)
-    return between(image, layer, seen_index(image, to_world(layer, coordinates), shown))
+    plain = layer.world_to_data
+
+    def world_to_data(position: Sequence[float]) -> np.ndarray:
+        under = image()
+        shown = displayed_axes(dims, under.ndim)
+        if len(shown) != 2 or len(position) < layer.ndim:
+            return plain(position)
+        world = np.asarray(position, float)[-layer.ndim :]
+        return between(under, layer, seen_index(under, world, shown))[0]
+
+    layer.world_to_data = world_to_data
 
 
 def box_of(vertices: np.ndarray, axis: int | None, span: tuple[int, int] | None = None) -> Box:

@@ -10,7 +10,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.plugin.image.coordinates import between, box_of, hidden_axis
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.prompt_layer import PromptLayer
-from napari_sammed.plugin.layers.prompt_looks import BOX_COLOUR, write_boxes
+from napari_sammed.plugin.layers.prompt_looks import BOX_COLOUR, shapes_can_be_added, write_boxes
 from napari_sammed.plugin.layers.prompt_rows import NEW, Rows, box_rows, numbers_from
 from napari_sammed.prompts import Prompts
 
@@ -40,6 +40,10 @@ class BoxLayer(PromptLayer):
             edge_width=1,
             **self._transform(),
         )
+
+    @property
+    def _writable(self) -> bool:
+        return shapes_can_be_added(self.layer, self.viewer.dims)
 
     def _rows(self, prompts: Prompts) -> Rows:
         return box_rows(prompts, hidden_axis(self.viewer.dims, self.image.ndim))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sammed.plugin.image.coordinates import between, hidden_axis, pointed_at
+from napari_sammed.plugin.image.coordinates import between, hidden_axis
 from napari_sammed.plugin.layers.label_view import marks_like
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.prompt_layer import PromptLayer
@@ -74,10 +74,7 @@ class ClickLayer(PromptLayer):
 
     def at(self, world: np.ndarray) -> Point | None:
         """The click that a press at a position of the viewer's world would give; None while there is no layer."""
-        if self.layer is None:
-            return None
-        place = pointed_at(self.image, self.layer, self.layer.world_to_data(world), self.viewer.dims)
-        return self._click(place[0], self._positive)
+        return None if self.layer is None else self._click(self.layer.world_to_data(world), self._positive)
 
     def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Point:
         return self._click(rows.coordinates[row], rows.positive[row])

@@ -14,11 +14,11 @@ from napari_sammed.plugin.image.coordinates import (
     box_of,
     current_slice,
     hidden_axis,
-    pointed_at,
     rectangle_of,
     to_world,
 )
 from napari_sammed.plugin.layers.helpers import HelperLayers
+from napari_sammed.plugin.layers.prompt_looks import shapes_can_be_added
 from napari_sammed.plugin.settings.keys import Keyboard
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class Frame:
         index = current_slice(self.image, self.viewer.dims)
         if len(self.layer.data):
             self.layer.data = []
+        if not shapes_can_be_added(self.layer, self.viewer.dims):
+            return
         if self.image.ndim == 2 or (axis is not None and self._box.low[axis] <= index < self._box.high[axis]):
             rectangle = rectangle_of(self._box, axis, index or 0)
             self.layer.add_rectangles([rectangle], edge_color=COLOUR, face_color="transparent", edge_width=_WIDTH)
@@ -183,7 +185,6 @@ class Frame:
             self.layer.data = []
             self._on_drawing(True)
             return
-        vertices = pointed_at(self.image, self.layer, vertices, self.viewer.dims)
         box = box_of(between(self.layer, self.image, vertices), hidden_axis(self.viewer.dims, self.image.ndim))
         self._stop_drawing()
         self._on_drawn(box)

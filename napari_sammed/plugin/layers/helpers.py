@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from napari_sammed.plugin.image.coordinates import point_at_seen
 from napari_sammed.plugin.layers.label_view import like, place
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class HelperLayers:
         layer = self._layers.get(name)
         if layer is None:
             layer = make(ndim=self.image.ndim, name=f"{self.image.name} {name}", **options, **like(self.image))
+            point_at_seen(layer, lambda: self.image, self.viewer.dims)
             self.making = True
             try:
                 with keeping_active(self.viewer):

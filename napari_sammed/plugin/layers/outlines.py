@@ -79,6 +79,8 @@ class Outlines:
         width = self._width * pixel
         if not np.isclose(layer.edge_width, width):
             layer.edge_width = width
+        if not len(starts) and self.image.ndim == 2:  # napari fails to draw a flat layer without vectors in 3D
+            starts, steps, colours = np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 4))
         if len(starts) or len(layer.data):
             layer.data = np.stack((starts, steps), axis=1) if len(starts) else np.empty((0, 2, self.image.ndim))
         if len(starts):

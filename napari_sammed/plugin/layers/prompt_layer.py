@@ -7,12 +7,12 @@ between the rows that were shown and those that are there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_sammed.plugin.image.coordinates import between, pointed_at
+from napari_sammed.plugin.image.coordinates import between, point_at_seen
 from napari_sammed.plugin.layers.label_view import follow, like, place
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.prompt_looks import same_but_numbers, write_numbers
@@ -66,6 +66,7 @@ class PromptLayer(ABC):
     def make(self, at: int) -> Layer:
         """Add the layer, with nothing in it, at a place of the layer list."""
         self.layer = self._made()
+        point_at_seen(self.layer, lambda: self.image, self.viewer.dims)
         self.viewer.layers.insert(at, self.layer)
         self._shown = Rows()
         self.layer.events.data.connect(self._report_rows)
@@ -109,6 +110,9 @@ class PromptLayer(ABC):
         """Show an object's prompts; leaves a layer alone that does so already."""
         if self.layer is None:
             return
+        if not self._writable:
+            self.blank()
+            return
         rows = self._placed(self._rows(prompts))
         with self._own_writing():
             seen = self._seen()
@@ -126,8 +130,7 @@ class PromptLayer(ABC):
         found = difference(self._shown, seen)
         altered: dict[int, Prompt | None] = {seen.numbers[row]: self._prompt(seen, row, span) for row in found.changed}
         altered.update(dict.fromkeys(found.removed))
-        drawn = self._as_pointed(seen, found.added)
-        return [self._prompt(drawn, row, span) for row in found.added], altered
+        return [self._prompt(seen, row, span) for row in found.added], altered
 
     def follow_image(self) -> None:
         """Go where the image has been moved."""
@@ -172,6 +175,11 @@ class PromptLayer(ABC):
     def _prompt(self, rows: Rows, row: int, span: tuple[int, int] | None) -> Prompt:
         """The prompt that a row of the layer means."""
 
+    @property
+    def _writable(self) -> bool:
+        """Whether napari can add rows now; if not, they are shown when the viewer shows slices again."""
+        return True
+
     def _transform(self) -> dict[str, Any]:
         """The layer's place, as keyword arguments of a napari layer: that of the image."""
         return like(self.image)
@@ -191,13 +199,6 @@ class PromptLayer(ABC):
             yield
         finally:
             self._writing = False
-
-    def _as_pointed(self, rows: Rows, added: Sequence[int]) -> Rows:
-        """Rows of which some were drawn by hand, so that napari put them where the pointer was, not what it showed."""
-        places = list(rows.coordinates)
-        for row in added:
-            places[row] = pointed_at(self.image, self.layer, places[row], self.viewer.dims).reshape(places[row].shape)
-        return replace(rows, coordinates=tuple(places))
 
     def _placed(self, rows: Rows) -> Rows:
         """Rows in index coordinates of the image as data coordinates of the layer."""

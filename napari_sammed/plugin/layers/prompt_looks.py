@@ -10,6 +10,7 @@ import numpy as np
 from napari_sammed.plugin.layers.prompt_rows import NEW, SKETCH, Rows, difference
 
 if TYPE_CHECKING:
+    from napari.components import Dims
     from napari.layers import Points, Shapes
 
 COLOURS = {True: "#009e73", False: "#d55e00"}
@@ -51,6 +52,11 @@ def write_points(layer: Points, rows: Rows, next_positive: bool) -> None:
         layer.symbol = [SYMBOLS[p] for p in rows.positive]
         layer.border_color = [COLOURS[p] for p in rows.positive]
     style_next(layer, next_positive)
+
+
+def shapes_can_be_added(layer: Shapes, dims: Dims) -> bool:
+    """Whether they can: napari fails to add flat ones while it displays in 3D."""
+    return layer.ndim >= dims.ndisplay
 
 
 def write_boxes(layer: Shapes, rows: Rows) -> None:

@@ -12,7 +12,7 @@ from napari_sammed.plugin.image.images import spatial_shape
 from napari_sammed.plugin.layers.freehand import Freehand, simplified
 from napari_sammed.plugin.layers.mode import Mode
 from napari_sammed.plugin.layers.prompt_layer import PromptLayer
-from napari_sammed.plugin.layers.prompt_looks import style_next_stroke, write_strokes
+from napari_sammed.plugin.layers.prompt_looks import shapes_can_be_added, style_next_stroke, write_strokes
 from napari_sammed.plugin.layers.prompt_rows import NEW, SKETCH, THIN, Rows, numbers_from, stroke_rows
 from napari_sammed.plugin.views.brush import LARGEST, SMALLEST, USUAL
 from napari_sammed.prompts import Prompt, Prompts, Stroke
@@ -101,6 +101,10 @@ class StrokeLayer(PromptLayer):
         for key, factor in (("[", 1 / _STEP), ("]", _STEP)):  # as in napari's label layers
             layer.bind_key(key, lambda _, factor=factor: self._grow(factor), overwrite=True)
         return layer
+
+    @property
+    def _writable(self) -> bool:
+        return shapes_can_be_added(self.layer, self.viewer.dims)
 
     def _rows(self, prompts: Prompts) -> Rows:
         return stroke_rows(prompts)
