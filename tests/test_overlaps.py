@@ -185,6 +185,14 @@ def test_answers_of_models_are_withheld_too_and_replayed_to_the_same_masks(sessi
         np.testing.assert_array_equal(again.labels(), labels)
 
 
+def test_an_answer_in_which_nothing_was_found_asks_nothing(two, scene):
+    two.new_object("nothing")
+    inside, outside = Point((10, 20, 12)), Point((10, 20, 12), False)  # the thresholder takes everything away again
+    answers = [two.add(prompt).result(10) for prompt in (inside, outside)]
+    assert answers[0].mask.any() and not answers[1].mask.any()
+    assert two.objects[3].mask is None and asked(two) == [(2, 1, 150)]
+
+
 def test_files_have_each_voxel_once(two, tmp_path):
     two.save(tmp_path / "labels.nii.gz")
     np.testing.assert_array_equal(read_volume(tmp_path / "labels.nii.gz").array, two.labels())

@@ -61,15 +61,18 @@ def withheld_from(
     labels_in : callable
         Gives the label image, without the answer, inside a box.
     """
-    box = span_of([painted, *(MaskPrompt(reading.mask, reading.box.low) for reading in answer.readings)])
+    masks = [MaskPrompt(r.mask, r.box.low) if r.mask.any() else None for r in answer.readings]
+    box = span_of([painted, *masks])
+    if box is None:
+        return ()
     labels = labels_in(box)
     others = (labels != 0) & (labels != label)
     found = []
-    for reading in answer.readings if others.any() else ():
+    for mask in masks if others.any() else ():
         claimed = np.zeros(box.shape, bool)
-        claimed[reading.box.shift([-lo for lo in box.low]).slices] = reading.mask
-        if painted is not None:
-            claimed[painted.extent.shift([-lo for lo in box.low]).slices] |= painted.mask
+        for part in (mask, painted):
+            if part is not None:
+                claimed[part.extent.shift([-lo for lo in box.low]).slices] |= part.mask
         found.append(_tight(claimed & others, box))
     return tuple(found) if any(mask is not None for mask in found) else ()
 
