@@ -129,6 +129,19 @@ def test_started_afresh_and_brought_back(hands, scene, sessions):
     assert len(hands.session.objects[1].prompts) == 1
 
 
+def test_the_list_of_earlier_sessions_goes_with_its_image(hands, scene):
+    answer(hands, "afresh")
+    choose(hands, "earlier")
+    hands.qtbot.waitUntil(lambda: bool(hands.panel.findChildren(EarlierSessions)))
+    (dialog,) = hands.panel.findChildren(EarlierSessions)
+    hands.viewer.add_image(scene[0] + 1, name="other")
+    chooser = hands.panel.image_section.image
+    chooser.activated.emit(chooser.findText("other"))
+    assert not dialog.isVisible() and hands.session is None
+    hands.settle()
+    assert not hands.session.objects
+
+
 def test_without_earlier_sessions_the_list_says_so(open_plugin, scene):
     hands = open_plugin(scene[0])
     choose(hands, "earlier")

@@ -76,6 +76,7 @@ class SessionFiles:
         self._reopen = reopen
         self._answers: dict[str, Callable[[], None]] = {}
         self._in_use: Path | None = None
+        self._shown: EarlierSessions | None = None
         self._again = QTimer(panel)
         self._again.setSingleShot(True)
         self._again.setInterval(_AGAIN)
@@ -88,9 +89,12 @@ class SessionFiles:
         button.afresh_wanted.connect(self.start_afresh)
 
     def forget(self) -> None:
-        """Another image: what was offered no longer matters."""
+        """Another image, or another session of it: what was offered no longer matters."""
         self._again.stop()
         self._in_use = None
+        shown, self._shown = self._shown, None
+        if shown is not None:
+            shown.close()
         self._panel.offers.withdraw()
 
     def show(self, outcome: Opened | BaseException) -> None:
@@ -235,9 +239,15 @@ class SessionFiles:
             self._say("No session of this image has been set aside.")
             return
         lines = [(one.path, f"{when(one.changed)}: {_what(one)}") for one in found]
-        dialog = EarlierSessions(lines, self._panel)
+        if self._shown is not None:
+            self._shown.close()
+        dialog = self._shown = EarlierSessions(lines, self._panel)
         dialog.wanted.connect(lambda path: self._exchange(partial(open_earlier, path)))
+        dialog.finished.connect(self._on_closed)
         dialog.open()
+
+    def _on_closed(self) -> None:
+        self._shown = None
 
     def _retry(self) -> None:
         self._reopen(open_session)
