@@ -49,6 +49,8 @@ class Pixelated:
 
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
         part = image.array[region.box.slices].astype(np.float32)
+        if image.channels == 3:
+            part = part.mean(-1)
         samples = part[np.ix_(*(_centres(size, n) for size, n in zip(part.shape, region.grid.shape, strict=True)))]
         return Embedding(samples, region, image.grid, samples.nbytes)
 

@@ -44,11 +44,13 @@ class Background:
     Parameters
     ----------
     gui : GuiThread
+    name : str
+        Of the thread.
     """
 
-    def __init__(self, gui: GuiThread) -> None:
+    def __init__(self, gui: GuiThread, name: str = "napari-sammed-plugin") -> None:
         self._gui = gui
-        self._pool = ThreadPoolExecutor(1, "napari-sammed-plugin")
+        self._pool = ThreadPoolExecutor(1, name)
 
     def run(self, work: Callable[[], Any], then: Callable[[Future[Any]], None] | None = None) -> None:
         """Do work in the background, then hand its future to a function on the GUI thread."""

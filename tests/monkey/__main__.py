@@ -25,7 +25,6 @@ def main() -> int:
         os.environ["NAPARI_SAMMED_SESSIONS"] = f"{folder}/sessions"
         os.environ["NAPARI_CONFIG"] = f"{folder}/napari.yaml"  # else it would change the user's own settings
         os.environ["NAPARI_SAMMED_CONFIG"] = f"{folder}/config"
-        os.environ["NAPARI_SAMMED_CACHE"] = f"{folder}/cache"  # real models would take too long to answer
         from tests.monkey.monkey import Monkey
 
         monkey = Monkey(arguments.seed, Path(folder), arguments.round, arguments.verbose)

@@ -168,6 +168,7 @@ class Monkey:
 
     def check(self) -> None:
         """Let everything come to rest, and compare."""
+        self.hands.dismiss()
         if not self.hands.rest(20):  # a closer look by a model of few voxels goes through thousands of windows
             self.hands.panel.status.cancel_button.click()
         if not self.hands.rest():
@@ -307,11 +308,16 @@ class Monkey:
         widget.deleteLater()
         self._dock = self.hands.widget = self.hands.panel = None
         end = time.perf_counter() + 20
-        while threads() and time.perf_counter() < end and not _only_backend(threads()):
+        while self._of_the_dock() and time.perf_counter() < end:
             self.hands.qtbot.wait(50)
-        if not _only_backend(threads()):
-            self.faults.add(f"20 s after the dock was closed there are threads {threads()}")
+        if self._of_the_dock():
+            self.faults.add(f"20 s after the dock was closed there are threads {threads()}\n{Paws.stacks()}")
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+    def _of_the_dock(self) -> list[str]:
+        """Threads that should end with the dock: not those of the backend, nor of the other dock."""
+        others = ("inference",) if self.series is None else ("inference", "series")
+        return [name for name in threads() if not any(other in name for other in others)]
 
     def _answer_dialogs(self) -> None:
         """Files and colours are chosen at once: nothing waits for somebody."""
@@ -343,7 +349,3 @@ class _Was:
 
     def __init__(self, objects_: dict) -> None:
         self.objects = objects_
-
-
-def _only_backend(names: list[str]) -> bool:
-    return all("inference" in name for name in names)

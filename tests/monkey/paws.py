@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QDialog, QWidget
 
 from napari_sammed.plugin.widget import SegmentWidget
 from tests.plugin.conftest import Hands
@@ -57,6 +57,11 @@ class Paws(Hands):
     def wait_a_bit() -> None:
         """For what Qt and the threads still have to do."""
         Bot().wait(300)
+
+    def dismiss(self) -> None:
+        """Close what napari notifies of, which stays as long as its window is not the active one."""
+        for shown in self.canvas.findChildren(QDialog):
+            shown.close()
 
     @property
     def canvas_busy(self) -> bool:
@@ -112,12 +117,15 @@ class Paws(Hands):
         """What is known of what still runs."""
         current = self.segmentation
         where = "no image" if current is None else f"{current.image.name}, session {current.session}"
-        stacks = []
-        for thread in threading.enumerate():
-            frame = sys._current_frames().get(thread.ident) if thread.name.startswith("napari-sammed") else None
-            if frame is not None:
-                stacks.append(f"{thread.name}:\n{''.join(traceback.format_stack(frame)[-6:])}")
-        return f"{where}; the panel says: {self.message!r}\n{''.join(stacks)}"
+        return f"{where}; the panel says: {self.message!r}\n{self.stacks()}"
+
+    @staticmethod
+    def stacks() -> str:
+        """What the threads of ours are doing."""
+        frames = sys._current_frames()
+        ours = [thread for thread in threading.enumerate() if thread.name.startswith("napari-sammed")]
+        there = [(thread.name, frames[thread.ident]) for thread in ours if thread.ident in frames]
+        return "".join(f"{name}:\n{''.join(traceback.format_stack(frame)[-6:])}" for name, frame in there)
 
     def stroke(self, places: Sequence[Sequence[float]], modifier: Qt.KeyboardModifier | None = None) -> None:
         """Press at the first voxel, move through all of them, and release at the last."""

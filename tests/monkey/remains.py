@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ def threads() -> list[str]:
 def objects(before: Counter[str]) -> Counter[str]:
     """Living instances of our classes, beyond those that there were before."""
     strokes._swept.cache_clear()  # of the latest strokes, of any image; a limited number
+    sys.last_value = sys.last_traceback = None  # of an exception, with all that was known where it was raised
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.collect()
     gc.collect()

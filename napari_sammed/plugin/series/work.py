@@ -58,7 +58,7 @@ class SeriesWork:
         self._open_coordinator = coordinator
         self._coordinator: Coordinator | None = None  # of the image that is open
         self._gui = GuiThread()
-        self._background = Background(self._gui)
+        self._background = Background(self._gui, "napari-sammed-series")
         self._wanted: Entry | None = None  # is being read
         self._ahead: tuple[Entry, Volume] | None = None  # read before anybody asked
         self._moved = (QCursor.pos(), time.monotonic())
