@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dask.array
+import napari
 import numpy as np
 import pytest
 
@@ -213,8 +214,13 @@ def test_the_models_take_colour_stacks(open_plugin, model) -> None:
     assert any("sees no colours" in text for text in answer.reductions) == (model == "random-walker")
 
 
+swapped = pytest.param(
+    ">f4", marks=pytest.mark.skipif(napari.__version__.startswith("0.7"), reason="napari 0.7 cannot show such an image")
+)
+
+
 @pytest.mark.parametrize(
-    "dtype", ["bool", "uint8", "int8", "uint16", "int64", "uint64", "float16", "float64", ">f4", ">u2"]
+    "dtype", ["bool", "uint8", "int8", "uint16", "int64", "uint64", "float16", "float64", swapped, ">u2"]
 )
 def test_any_kind_of_number(open_plugin, dtype) -> None:
     mask = ball((40, 50), (20, 20), 9)
