@@ -251,6 +251,22 @@ def test_a_panel_that_was_closed_is_followed_by_another_one(make_napari_viewer, 
     dock.work.close()
 
 
+def test_most_of_the_height_is_left_to_the_panel(make_napari_viewer, qtbot, folder):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1500, 900)
+    dock = SeriesWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Annotate a folder")
+    dock.view.folder.setText(str(folder))
+    dock.view.open_button.click()
+    qtbot.waitUntil(lambda: dock.work.layer is not None and not dock._arrange.isActive(), timeout=20_000)
+    qtbot.wait(100)
+    panel = dock._segment_widget
+    assert dock.height() >= dock.view.least_height and panel.height() > 1.5 * dock.height()
+    assert not dock.view.where.is_open and dock.view.where.title == "Folder: images"
+    dock.work.close(wait=True)
+    panel.coordinator.close(wait=True)
+
+
 def test_every_step_has_a_key_of_its_own():
     keys = [key for _, _, key in STEPS.values()]
     assert len(set(keys)) == len(keys)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QVBoxLayout, QWidget
 
 from napari_sammed.plugin.coordinator import Coordinator
 from napari_sammed.plugin.series.work import SeriesWork
@@ -39,6 +40,10 @@ class SeriesWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view)
         self.work = SeriesWork(napari_viewer, self.view, self._coordinator)
+        self._arranged = False
+        self._arrange = QTimer(self)  # once the panel has its place
+        self._arrange.setSingleShot(True)
+        self._arrange.timeout.connect(self._share_height)
         # napari destroys widgets without closing them when its window goes; by then `self` is no longer usable.
         self.destroyed.connect(partial(SeriesWork.close, self.work))
 
@@ -55,4 +60,25 @@ class SeriesWidget(QWidget):
         if self._segment_widget is None:
             self._segment_widget = SegmentWidget(self._viewer)
             self._viewer.window.add_dock_widget(self._segment_widget, name=_PANEL, area="right")
+        if not self._arranged:
+            self._arranged = True
+            self._arrange.start(0)
         return self._segment_widget.coordinator
+
+    def _share_height(self) -> None:
+        """Leave the panel what this dock does not need where both are in one column; the user may change that then."""
+        docks = [_dock_of(widget) for widget in (self, self._segment_widget)]
+        window = self.window()
+        if None in docks or not isinstance(window, QMainWindow) or docks[1] in window.tabifiedDockWidgets(docks[0]):
+            return
+        if docks[0].x() == docks[1].x() and not any(dock.isFloating() for dock in docks):
+            both = sum(dock.height() for dock in docks)
+            own = min(self.view.least_height + docks[0].height() - self.height(), both // 2)
+            window.resizeDocks(docks, [own, both - own], Qt.Orientation.Vertical)
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    """The dock that a widget was put into."""
+    while widget is not None and not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget

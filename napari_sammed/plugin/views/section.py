@@ -65,6 +65,11 @@ class Section(QWidget):
         """Open or close it."""
         self.opener.setChecked(opened)
 
+    def set_title(self, title: str) -> None:
+        """Change the heading."""
+        self.title = title
+        self._show(self.is_open)
+
     @property
     def end(self) -> QWidget:
         """The lowest widget of the section that is there."""

@@ -10,7 +10,6 @@ from qtpy.QtGui import QColor, QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -18,11 +17,14 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QProgressBar,
     QPushButton,
+    QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_sammed.plugin.views.icons import filled
+from napari_sammed.plugin.views.section import Section
 from napari_sammed.series.classes import ClassLabel
 from napari_sammed.series.state import Entry
 
@@ -75,6 +77,8 @@ class SeriesView(QWidget):
         self.images.setToolTip("A double click opens an image")
         self.class_list.setToolTip("A double click makes another object of a class")
         self.class_list.setMaximumHeight(110)
+        self.where = Section("Folder", "Which images, where the results go, and what is marked", parent=self)
+        self.more = Section("Another object of a class", "Where an image has several of them", opened=False, parent=self)
         self.only_open = QCheckBox("Only open images", self)
         self.only_open.setToolTip("Next and Previous leave out images that are done or skipped")
         self.only_open.setChecked(True)
@@ -97,9 +101,18 @@ class SeriesView(QWidget):
         self.set_usable(False)
 
     def set_usable(self, usable: bool) -> None:
-        """Whether there is a series to step through."""
+        """Whether there is a series to step through; then its folder is chosen, and the room is for the images."""
         for button in self.buttons.values():
             button.setEnabled(usable)
+        self.where.set_title(f"Folder: {Path(self.folder.text().strip()).name}" if usable else "Folder")
+        self.where.set_open(not usable)
+
+    @property
+    def least_height(self) -> int:
+        """Pixels in which nothing has to scroll, but for the images."""
+        area = self._area
+        inner = area.widget().minimumSizeHint().height() + area.height() - area.viewport().height()
+        return self.minimumSizeHint().height() - area.minimumSizeHint().height() + inner
 
     def set_entries(self, entries: Sequence[Entry], current: Entry | None) -> None:
         """Show the images and how far they are."""
@@ -136,7 +149,9 @@ class SeriesView(QWidget):
         self.message.setText(text)
 
     def _arrange(self) -> None:
-        layout = QVBoxLayout(self)
+        """The images scroll in a low window; the way to the next one stays in sight."""
+        inner = QWidget(self)
+        layout = QVBoxLayout(inner)
         for field, what in ((self.folder, "folder"), (self.results, "folder"), (self.classes, "file")):
             row = QHBoxLayout()
             pick = QPushButton("…", self)
@@ -145,18 +160,34 @@ class SeriesView(QWidget):
             pick.clicked.connect(lambda _, field=field, what=what: self._pick(field, what))
             row.addWidget(field, 1)
             row.addWidget(pick)
-            layout.addLayout(row)
-        layout.addWidget(self.open_button)
+            self.where.body.addLayout(row)
+        self.where.add(self.open_button)
+        self.more.add(self.class_list)
+        layout.addWidget(self.where)
         layout.addWidget(self.progress)
         layout.addWidget(self.images, 1)
         layout.addWidget(self.only_open)
-        layout.addWidget(self.class_list)
-        grid = QGridLayout()
-        for place, button in enumerate(self.buttons.values()):
-            grid.addWidget(button, *divmod(place, 2))
-        layout.addLayout(grid)
-        layout.addWidget(self.time)
-        layout.addWidget(self.message)
+        layout.addWidget(self.more)
+        area = self._area = QScrollArea(self)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        below = QVBoxLayout()
+        below.setContentsMargins(9, 0, 9, 9)
+        steps = QHBoxLayout()
+        steps.setSpacing(4)
+        for button in self.buttons.values():
+            steps.addWidget(button, len(button.text()))
+        below.addLayout(steps)
+        below.addWidget(self.time)
+        below.addWidget(self.message)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area, 1)
+        outer.addLayout(below)
+        # Else napari pushes everything up, and the images scroll while there is room below.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _pick(self, field: QLineEdit, what: str) -> None:
         if what == "folder":
