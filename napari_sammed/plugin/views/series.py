@@ -78,7 +78,7 @@ class SeriesView(QWidget):
         self.class_list.setToolTip("A double click makes another object of a class")
         self.class_list.setMaximumHeight(110)
         self.where = Section("Folder", "Which images, where the results go, and what is marked", parent=self)
-        self.more = Section("Another object of a class", "Where an image has several of them", opened=False, parent=self)
+        self.more = Section("Another object of a class", "Where an image has several", opened=False, parent=self)
         self.only_open = QCheckBox("Only open images", self)
         self.only_open.setToolTip("Next and Previous leave out images that are done or skipped")
         self.only_open.setChecked(True)
