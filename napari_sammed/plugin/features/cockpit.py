@@ -12,6 +12,7 @@ from napari_sammed.backend.doubt import Suggestion
 from napari_sammed.backend.slice_quality import SliceQuality, ranked
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.image.coordinates import current_slice, displayed_axes, hidden_axis, matrix_of
+from napari_sammed.plugin.image.in_view import camera_of
 from napari_sammed.plugin.layers.ring import Ring
 from napari_sammed.session import Session
 
@@ -161,9 +162,7 @@ class Cockpit:
         low, high = image.corner_pixels[:, shown]
         place = np.array(index)[shown]
         if (place < low).any() or (place > high).any():
-            scene = getattr(viewer, "scene", None)  # since napari 0.9
-            camera = viewer.camera if scene is None else scene.camera
-            camera.center = (0, *np.array(image.data_to_world(index))[shown])[-3:]
+            camera_of(viewer).center = (0, *np.array(image.data_to_world(index))[shown])[-3:]
 
     def _state(self, session: Session) -> tuple[Any, ...]:
         """What the bars depend on, to be compared."""

@@ -14,6 +14,7 @@ from napari_sammed.backend.base import Prediction
 from napari_sammed.errors import InputError
 from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis, matrix_of
 from napari_sammed.plugin.image.images import OWN_KEY
+from napari_sammed.plugin.image.in_view import camera_of
 from napari_sammed.plugin.layers.helpers import keeping_active
 from napari_sammed.plugin.layers.outlines import Outline, Outlines, around
 from napari_sammed.plugin.views.choosers import AUTO
@@ -115,10 +116,8 @@ class ModelComparison:
     def _events(self) -> tuple[Any, ...]:
         """After which outlines look otherwise."""
         viewer = self._desk.viewer
-        scene = getattr(viewer, "scene", None)  # since napari 0.9
-        camera = viewer.camera if scene is None else scene.camera
         dims = viewer.dims.events
-        return dims.current_step, dims.ndisplay, dims.order, camera.events.zoom
+        return dims.current_step, dims.ndisplay, dims.order, camera_of(viewer).events.zoom
 
     # ---- asking --------------------------------------------------------------------------------------------------
 

@@ -1,20 +1,33 @@
-"""Which part of an image the user sees."""
+"""Which part of an image the user sees, and how large."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.image.coordinates import current_slice, displayed_axes, hidden_axis, seen_index
+from napari_sammed.plugin.image.coordinates import current_slice, displayed_axes, hidden_axis, matrix_of, seen_index
 
 if TYPE_CHECKING:
     from napari.components import Dims, ViewerModel
     from napari.layers import Labels
 
     from napari_sammed.plugin.image.image_view import ImageView
+
+
+def camera_of(viewer: ViewerModel) -> Any:
+    """The camera of a viewer, which has been in its scene since napari 0.9."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+def canvas_pixel(viewer: ViewerModel, image: ImageView) -> float:
+    """The size of a pixel of the canvas, in voxels of the displayed slice."""
+    shown = list(displayed_axes(viewer.dims, image.ndim))
+    sizes = np.linalg.norm(matrix_of(image)[:-1, shown], axis=0)
+    return 1 / max(camera_of(viewer).zoom * sizes.mean(), 1e-12)
 
 
 def part_in_view(image: ImageView, labels: Labels | None, dims: Dims) -> Box:

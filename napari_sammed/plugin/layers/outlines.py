@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sammed.geometry import Box
-from napari_sammed.plugin.image.coordinates import displayed_axes, matrix_of
+from napari_sammed.plugin.image.in_view import canvas_pixel
 from napari_sammed.plugin.layers.helpers import HelperLayers
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Outlines:
             return
         layer = self._helpers.show(self._name, Vectors, vector_style="line")
         self._shown = tuple(outlines)
-        pixel = self._pixel()
+        pixel = canvas_pixel(self.viewer, self.image)
         starts, steps, colours = dashes(outlines, _DASH * pixel)
         width = self._width * pixel
         if not np.isclose(layer.edge_width, width):
@@ -101,12 +101,6 @@ class Outlines:
         self.clear()
         self._shown = ()
         self._helpers.hide(self._name)
-
-    def _pixel(self) -> float:
-        """Of the canvas, in voxels of the displayed slice."""
-        shown = list(displayed_axes(self.viewer.dims, self.image.ndim))
-        sizes = np.linalg.norm(matrix_of(self.image)[:-1, shown], axis=0)
-        return float(self.image.layer.scale_factor / max(sizes.mean(), 1e-12))
 
 
 def around(mask: np.ndarray, box: Box, axis: int | None, index: int | None) -> list[np.ndarray]:

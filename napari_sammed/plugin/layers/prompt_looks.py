@@ -59,12 +59,12 @@ def shapes_can_be_added(layer: Shapes, dims: Dims) -> bool:
     return layer.ndim >= dims.ndisplay
 
 
-def write_boxes(layer: Shapes, rows: Rows) -> None:
+def write_boxes(layer: Shapes, rows: Rows, width: float) -> None:
     """Make a layer show these boxes."""
     layer.selected_data = set()
     layer.data = []
     if len(rows):
-        layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=1)
+        layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=width)
     layer.features = {"prompt": np.array(rows.numbers, int)}
     layer.feature_defaults = {"prompt": NEW}
 
