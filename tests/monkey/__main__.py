@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=None, help="instead of a number of steps")
     parser.add_argument("--round", type=int, default=150, help="steps with the same images")
+    parser.add_argument("--after", type=int, default=0, help="as many steps, to repeat the rounds after them")
     parser.add_argument("--verbose", action="store_true", help="say every step")
     arguments = parser.parse_args()
     faulthandler.enable()
@@ -28,8 +29,9 @@ def main() -> int:
         from tests.monkey.monkey import Monkey
 
         monkey = Monkey(arguments.seed, Path(folder), arguments.round, arguments.verbose)
+        monkey.steps = arguments.after
         try:
-            monkey.run(arguments.steps, arguments.minutes)
+            monkey.run(None if arguments.steps is None else arguments.after + arguments.steps, arguments.minutes)
         finally:
             report(monkey)
         monkey.heart.stop()

@@ -28,12 +28,12 @@ from tests.monkey.faults import Faults
 from tests.monkey.heartbeat import Heartbeat
 from tests.monkey.models import NAMES, models
 from tests.monkey.paws import Paws
-from tests.monkey.remains import Memory, living, threads, widgets
+from tests.monkey.remains import Memory, holder, living, threads, widgets
 from tests.monkey.remains import objects as left_over
 from tests.monkey.scene import Scene, folder_of_images, scenes
 
 _BY_REGION = 100_000  # bytes above which images that are not in memory are read by region
-_PATIENCE = 6  # s that layers and panel have to agree with the session when nothing runs any more
+_PATIENCE = 6  # s that layers and panel have to agree with the session, and threads to end, when nothing runs any more
 
 
 class Monkey:
@@ -94,7 +94,8 @@ class Monkey:
         self.scenes = scenes(random)
         random.shuffle(self.scenes)
         self.images_folder = self.folder / f"images {self.steps}"
-        folder_of_images(self.images_folder, random)
+        with self.heart.paused():
+            folder_of_images(self.images_folder, random)
         self._before = living()
         self.backend = LocalBackend(models=models())
         for scene in self.scenes[:2]:
@@ -150,9 +151,13 @@ class Monkey:
         Paws.wait_a_bit()
         with self.heart.paused():
             self.backend = None
+            end = time.perf_counter() + _PATIENCE
+            while threads() and time.perf_counter() < end:  # the series dock has been writing
+                Paws.wait_a_bit()
             left = left_over(self._before)
             if left:
-                self.faults.add(f"left after closing and deleting everything: {dict(left)}")
+                kept = holder(next((name for name in left if name not in self._before), next(iter(left))))
+                self.faults.add(f"left after closing and deleting everything: {dict(left)}, kept by:\n{kept}")
             ours = threads()
             if ours:
                 self.faults.add(f"threads left after closing: {ours}")

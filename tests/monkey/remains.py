@@ -6,7 +6,8 @@ import gc
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
+from types import ModuleType
 
 import psutil
 from qtpy.QtCore import QEvent
@@ -43,6 +44,30 @@ def living() -> Counter[str]:
         if str(getattr(kind, "__module__", "")).split(".")[0] == _OURS and not isinstance(thing, type):
             found[f"{kind.__module__}.{kind.__qualname__}"] += 1
     return found
+
+
+def holder(name: str) -> str:
+    """The shortest way to a living instance of a class from something that nothing holds, as far as Python knows."""
+    things = gc.get_objects()
+    holders: defaultdict[int, list[int]] = defaultdict(list)
+    for place, thing in enumerate(things):
+        for held in gc.get_referents(thing):
+            holders[id(held)].append(place)
+    start = next(i for i, thing in enumerate(things) if f"{type(thing).__module__}.{type(thing).__qualname__}" == name)
+    before, waiting = {start: start}, deque([start])
+    while waiting:
+        place = waiting.popleft()
+        outer = holders[id(things[place])]
+        if not outer or isinstance(things[place], ModuleType):
+            way = [place]
+            while way[-1] != start:
+                way.append(before[way[-1]])
+            return "\n".join(f"    {type(things[i]).__qualname__} {str(things[i])[:120]!r}" for i in way)
+        for other in outer:
+            if other not in before:
+                before[other] = place
+                waiting.append(other)
+    return "nothing but themselves"
 
 
 def widgets() -> int:
