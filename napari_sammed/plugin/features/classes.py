@@ -9,6 +9,7 @@ import pandas as pd
 
 from napari_sammed import messages
 from napari_sammed.plugin.image.images import spatial_shape
+from napari_sammed.plugin.layers.helpers import keeping_active
 from napari_sammed.plugin.layers.label_view import like
 from napari_sammed.plugin.views.classes import ClassRow
 
@@ -77,22 +78,21 @@ class ClassView:
         labels = np.zeros(spatial_shape(self.image), np.uint8)
         labels[found.box.slices] = found.labels
         title = session.backend.card(found.model).title
-        active = self.viewer.layers.selection.active
-        if self.layer is not None and self.layer in self.viewer.layers:
+        layers = self.viewer.layers
+        if self.layer is not None and self.layer in layers:
             self.layer.data = labels
             self.layer.name = f"{self.image.title} {title}"
         else:
-            self.layer = self.viewer.add_labels(
-                labels, name=f"{self.image.title} {title}", opacity=0.4, **like(self.image)
-            )
-            layers = self.viewer.layers
-            layers.move(layers.index(self.layer), layers.index(self.image.layer) + 1)
+            from napari.layers import Labels
+
+            self.layer = Labels(labels, name=f"{self.image.title} {title}", opacity=0.4, **like(self.image))
         self.layer.features = pd.DataFrame(  # napari names the class under the pointer
             {"index": range(len(found.classes) + 1), "class": ["background", *found.classes]}
         )
-        if active is not None:
-            self.viewer.layers.selection.active = active
         self.refresh(session)
+        if self.layer not in layers:  # with its colours, as others would be drawn first
+            with keeping_active(self.viewer):
+                layers.insert(layers.index(self.image.layer) + 1, self.layer)
 
     def refresh(self, session: Session) -> None:
         """Show which classes are objects by now: those have colours of their own, so the map leaves them out."""

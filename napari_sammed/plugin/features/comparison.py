@@ -17,6 +17,7 @@ from napari_sammed.plugin.image.images import OWN_KEY
 from napari_sammed.plugin.image.in_view import camera_of
 from napari_sammed.plugin.layers.helpers import keeping_active
 from napari_sammed.plugin.layers.outlines import Outline, Outlines, around
+from napari_sammed.plugin.layers.taking_away import hide_and_take_away
 from napari_sammed.plugin.views.choosers import AUTO
 from napari_sammed.plugin.views.comparison import AnswerRow
 from napari_sammed.session import Comparison, Session
@@ -98,9 +99,8 @@ class ModelComparison:
             self._filled.contour = 0
             self._filled = None
         layer, self.map = self.map, None
-        if layer is not None and layer in self._desk.viewer.layers:
-            with keeping_active(self._desk.viewer):
-                self._desk.viewer.layers.remove(layer)
+        if layer is not None:
+            hide_and_take_away(self._desk.viewer, [layer])
         self._view.set_rows((), "")
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class ModelComparison:
             if comparison is self._comparison and len(answers) == len(self._answers()):
                 self._measured = found.result()
                 self._show_rows()
-                self._draw()
+                self._timer.start()  # not in the same turn as the map: each layer takes a moment
                 if all(future.done() for future in comparison.answers.values()):
                     self._show_map()
 
@@ -272,26 +272,26 @@ class ModelComparison:
         found = self._measured
         if self.map is not None or found.box is None or len(found.voxels) < 2 or not found.disagreement.any():
             return
-        viewer, image = self._desk.viewer, self._desk.image
+        from napari.layers import Image
+
+        layers, image = self._desk.viewer.layers, self._desk.image
         shift = np.eye(image.ndim + 1)
         shift[:-1, -1] = found.box.low
-        with keeping_active(viewer):
-            self.map = viewer.add_image(
-                found.disagreement,
-                name=f"{image.name} disagreement",
-                metadata={OWN_KEY: True},
-                affine=matrix_of(image) @ shift,
-                units=image.units,
-                axis_labels=image.axis_labels,
-                colormap=_colormap(),
-                contrast_limits=(0, 0.5),
-                opacity=0.5,
-                interpolation2d="nearest",
-            )
-            layers = viewer.layers
-            above = [layers.index(layer) for layer in (self._desk.writer.labels,) if layer in layers]
-            if above:
-                layers.move(layers.index(self.map), min(above))
+        self.map = Image(
+            found.disagreement,
+            name=f"{image.name} disagreement",
+            metadata={OWN_KEY: True},
+            affine=matrix_of(image) @ shift,
+            units=image.units,
+            axis_labels=image.axis_labels,
+            colormap=_colormap(),
+            contrast_limits=(0, 0.5),
+            opacity=0.5,
+            interpolation2d="nearest",
+        )
+        labels = self._desk.writer.labels
+        with keeping_active(self._desk.viewer):
+            layers.insert(layers.index(labels) if labels in layers else len(layers), self.map)
 
 
 def _number(value: float) -> str:

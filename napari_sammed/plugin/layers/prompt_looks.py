@@ -61,8 +61,7 @@ def shapes_can_be_added(layer: Shapes, dims: Dims) -> bool:
 
 def write_boxes(layer: Shapes, rows: Rows, width: float) -> None:
     """Make a layer show these boxes."""
-    layer.selected_data = set()
-    layer.data = []
+    _clear(layer)
     if len(rows):
         layer.add_rectangles(list(rows.coordinates), edge_color=BOX_COLOUR, face_color="transparent", edge_width=width)
     layer.features = {"prompt": np.array(rows.numbers, int)}
@@ -80,8 +79,7 @@ def style_next_stroke(layer: Shapes, positive: bool, width: float) -> None:
 
 def write_strokes(layer: Shapes, rows: Rows) -> None:
     """Make a layer show these strokes."""
-    layer.selected_data = set()
-    layer.data = []
+    _clear(layer)
     if len(rows):
         colours = [STROKE_COLOURS[positive] for positive in rows.positive]
         dabs = [width == 0 for width in rows.widths]
@@ -94,3 +92,10 @@ def write_strokes(layer: Shapes, rows: Rows) -> None:
         )
     layer.features = {"prompt": np.array(rows.numbers, int), "positive": np.array(rows.positive, bool)}
     layer.feature_defaults = {"prompt": NEW, "positive": True}
+
+
+def _clear(layer: Shapes) -> None:
+    """Take all shapes away; taking nothing away takes napari as long."""
+    layer.selected_data = set()
+    if len(layer.data):
+        layer.data = []
