@@ -34,6 +34,9 @@ JOURNAL_KEY = "sammed_journal"
 OWN_KEY = "sammed_own"
 """Where an image layer's metadata says that the plugin has made it, so that nobody means to segment it."""
 
+LEFT_KEY = "sammed_left"
+"""Where the metadata of a label layer that was left to the user name its image layer and itself."""
+
 READ_KEY = "read_with"
 """Where it may hold which frame or series of a file the image is: keyword arguments of `read_volume`."""
 

@@ -11,6 +11,7 @@ from napari_sammed.backend.slicing import slice_of
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.plugin.image.coordinates import current_slice, hidden_axis, matrix_of
 from napari_sammed.plugin.image.images import origin_of, spatial_shape
+from napari_sammed.plugin.layers.left_behind import come_back_to, leave_behind
 from napari_sammed.session.roster import default_colour
 
 if TYPE_CHECKING:
@@ -104,19 +105,22 @@ class LabelView:
         self.image, self._on_paint = image, on_paint
 
     def make(self, at: int) -> Labels:
-        """Add the layer, with nothing in it, at a place of the layer list."""
+        """Have the layer, with nothing in it, at a place of the layer list: a new one, or that from the last time."""
         from napari.layers import Labels
 
-        self._colours = ahead(0)
-        self.layer = Labels(
-            np.zeros(spatial_shape(self.image), np.uint16),
-            name=f"{self.image.name} objects",
-            opacity=0.5,
-            colormap=colormap_of(self._colours),
-            metadata=origin_of(self.image),
-            **like(self.image),
-        )
-        self.viewer.layers.insert(at, self.layer)
+        layers, self._colours = self.viewer.layers, ahead(0)
+        look = {"colormap": colormap_of(self._colours), "visible": True, "metadata": origin_of(self.image)}
+        self.layer = come_back_to(self.viewer, self.image)
+        if self.layer is None:
+            about = {"name": f"{self.image.name} objects", "opacity": 0.5, **look, **like(self.image)}
+            self.layer = Labels(self._nothing(), **about, **self._options)
+            layers.insert(at, self.layer)
+        else:
+            self.layer.data = self._nothing()
+            for name, value in look.items():
+                setattr(self.layer, name, value)
+            place(self.layer, like(self.image))
+            layers.move(layers.index(self.layer), at)
         self.layer.events.paint.connect(self._report_paint)
         return self.layer
 
@@ -187,7 +191,14 @@ class LabelView:
         self.viewer.dims.events.current_step.disconnect(self.finish)
         if self.layer is not None:
             self.layer.events.paint.disconnect(self._report_paint)
+            leave_behind(self.layer, self.image)
         self.layer = None
+
+    _options: Mapping[str, Any] = {}  # for a new layer
+
+    def _nothing(self) -> Any:
+        """The data of a layer that shows no object."""
+        return np.zeros(spatial_shape(self.image), np.uint16)
 
     @property
     def _whole(self) -> Box:

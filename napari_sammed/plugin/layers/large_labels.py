@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,11 @@ import numpy as np
 from napari_sammed.formats.lazy_array import LazyArray
 from napari_sammed.geometry import Box
 from napari_sammed.plugin.image.coordinates import displayed_axes
-from napari_sammed.plugin.image.images import origin_of, spatial_shape
-from napari_sammed.plugin.layers.label_view import LabelView, ahead, colormap_of, like
+from napari_sammed.plugin.image.images import spatial_shape
+from napari_sammed.plugin.layers.label_view import LabelView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels
 
     from napari_sammed.plugin.image.image_view import ImageView
 
@@ -36,22 +35,7 @@ class LargeLabelView(LabelView):
         viewer.dims.events.order.connect(self._turn)
         viewer.dims.events.ndisplay.connect(self._turn)
 
-    def make(self, at: int) -> Labels:
-        """See `LabelView.make`."""
-        from napari.layers import Labels
-
-        self._colours = ahead(0)
-        self.layer = Labels(
-            self._levels(),
-            multiscale=True,
-            name=f"{self.image.name} objects",
-            opacity=0.5,
-            colormap=colormap_of(self._colours),
-            metadata=origin_of(self.image),
-            **like(self.image),
-        )
-        self.viewer.layers.insert(at, self.layer)
-        return self.layer
+    _options: Mapping[str, Any] = {"multiscale": True}
 
     def show(self, box: Box, part: Callable[..., np.ndarray]) -> None:
         """See `LabelView.show`; `part` takes steps along the axes as well. Only the thumbnail is left for `finish`."""
@@ -79,6 +63,9 @@ class LargeLabelView(LabelView):
         self.viewer.dims.events.order.disconnect(self._turn)
         self.viewer.dims.events.ndisplay.disconnect(self._turn)
         super().close()
+
+    def _nothing(self) -> list[LazyArray]:
+        return self._levels()
 
     def _levels(self) -> list[LazyArray]:
         """Coarser along the displayed axes only: no label may seem to lie on another slice than it does."""
