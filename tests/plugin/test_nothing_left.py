@@ -31,6 +31,7 @@ def test_nothing_stays_alive_of_a_closed_plugin(open_plugin, backend):
         "writer": weakref.ref(current.writer),
         "voxels": weakref.ref(current.session.image),
     }
+    kept = hands.writer.own  # as napari does with some layers that are gone
     coordinator.close(wait=True)
     hands.viewer.layers.clear()
     del current, coordinator, other
@@ -39,5 +40,5 @@ def test_nothing_stays_alive_of_a_closed_plugin(open_plugin, backend):
         QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         gc.collect()
     alive = [name for name, thing in watched.items() if thing() is not None]
-    assert not alive
+    assert not alive and kept
     assert not [t.name for t in threading.enumerate() if t.name.startswith("napari-sammed-plugin")]

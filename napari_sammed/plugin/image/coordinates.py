@@ -8,7 +8,8 @@ x along its last axis, as in `napari_sammed.geometry.Grid.plain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def between(source: ImageView | Layer, target: ImageView | Layer, coordinates: n
     return coordinates @ matrix[:-1, :-1].T + matrix[:-1, -1]
 
 
-def point_at_seen(layer: Layer, image: Callable[[], ImageView], dims: Dims) -> None:
+def point_at_seen(layer: Layer, owner: Any, dims: Dims) -> None:
     """Have a layer count what the user points at to the displayed slice of an image; see `seen_index`.
 
     Where slices are turned or sheared, napari itself counts it to other ones: it does not show what is drawn, and fails
@@ -171,18 +172,19 @@ def point_at_seen(layer: Layer, image: Callable[[], ImageView], dims: Dims) -> N
     ----------
     layer : Layer
         Of prompts.
-    image : callable
-        Gives the image that lies under it.
+    owner : object
+        Has the image that lies under it as ``image``; held weakly, since napari keeps some layers after they are gone.
     dims : Dims
         Of the viewer.
     """
-    plain = layer.world_to_data
+    plain, held = layer.world_to_data, weakref.ref(owner)
 
     def world_to_data(position: Sequence[float]) -> np.ndarray:
-        under = image()
-        shown = displayed_axes(dims, under.ndim)
-        if len(shown) != 2 or len(position) < layer.ndim:
+        owner = held()
+        shown = displayed_axes(dims, layer.ndim)
+        if owner is None or len(shown) != 2 or len(position) < layer.ndim:
             return plain(position)
+        under = owner.image
         world = np.asarray(position, float)[-layer.ndim :]
         return between(under, layer, seen_index(under, world, shown))[0]
 

@@ -69,7 +69,7 @@ class HelperLayers:
         layer = self._layers.get(name)
         if layer is None:
             layer = make(ndim=self.image.ndim, name=f"{self.image.name} {name}", **options, **like(self.image))
-            point_at_seen(layer, lambda: self.image, self.viewer.dims)
+            point_at_seen(layer, self, self.viewer.dims)
             self.making = True
             try:
                 with keeping_active(self.viewer):

@@ -66,7 +66,7 @@ class PromptLayer(ABC):
     def make(self, at: int) -> Layer:
         """Add the layer, with nothing in it, at a place of the layer list."""
         self.layer = self._made()
-        point_at_seen(self.layer, lambda: self.image, self.viewer.dims)
+        point_at_seen(self.layer, self, self.viewer.dims)
         self.viewer.layers.insert(at, self.layer)
         self._shown = Rows()
         self.layer.events.data.connect(self._report_rows)
