@@ -14,15 +14,29 @@ if TYPE_CHECKING:
     import napari
 
 _PANEL = "Segment by clicks and boxes"
+_SIZE = (1400, 900)  # of the window at least, where the screen is large enough
 
 
 def show(sample: Sample, title: str, clicks: Sequence[Point], model: str) -> None:
     """Open a window with the demo and stay until it is closed."""
     import napari
+    from qtpy.QtCore import QTimer
 
     viewer = napari.Viewer(title="napari-sammed demo")
+    make_room(viewer)
     set_up(viewer, sample, title, clicks, model)
+    QTimer.singleShot(0, viewer.reset_view)  # once the panel has taken its part of the window
     napari.run()
+
+
+def make_room(viewer: napari.Viewer) -> None:
+    """Enlarge the window, which napari makes so small at first that the panel takes half of it."""
+    from qtpy.QtGui import QGuiApplication
+
+    screen = QGuiApplication.primaryScreen().availableSize()
+    _, _, *size = viewer.window.geometry()
+    wanted = zip(size, _SIZE, (screen.width(), screen.height()), strict=True)
+    viewer.window.resize(*(max(now, min(least, most)) for now, least, most in wanted))
 
 
 def set_up(viewer: napari.Viewer, sample: Sample, title: str, clicks: Sequence[Point], model: str) -> SegmentWidget:

@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_sammed.commands.demo import torso_scene
 from napari_sammed.evaluation.metrics import dice
-from napari_sammed.plugin.demo import set_up
+from napari_sammed.plugin.demo import make_room, set_up
 from napari_sammed.samples import load
 
 
@@ -42,3 +42,13 @@ def test_the_demo_opens_with_its_first_object(make_napari_viewer, qtbot):
         assert round(slice_shown) == scene.clicks[0].index[0]
     finally:
         widget.coordinator.close(wait=True)
+
+
+def test_the_window_is_large_enough_for_panel_and_image(make_napari_viewer):
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(800, 600)
+    make_room(viewer)
+    assert viewer.window.geometry()[2:] == (1400, 900)
+    viewer.window.resize(1500, 950)
+    make_room(viewer)
+    assert viewer.window.geometry()[2:] == (1500, 950), "what the user made larger stays so"
