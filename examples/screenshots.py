@@ -80,6 +80,13 @@ class Tour:
             if current is None or (current.session is not None and not current.session.busy):
                 return
 
+    def rest(self, seconds: float = 120) -> None:
+        """Wait until nothing is encoded ahead either: on a busy machine a prompt would wait for that."""
+        QTest.qWait(500)
+        end = time.monotonic() + seconds
+        while self.panel.status.aside.text() and time.monotonic() < end:
+            QTest.qWait(200)
+
     def picture(self, name: str, picture: np.ndarray | None = None) -> None:
         """Write the window, or a picture that was taken already, to a file."""
         QTest.qWait(300)
@@ -215,8 +222,7 @@ def closer(sample: Sample, label: int, folder: Path) -> None:
     truth = np.asarray(sample.labels) == label
     axes = tuple(range(1, truth.ndim))
     index = int(truth.sum(axis=axes).argmax()) if truth.ndim == 3 else None
-    pieces, _ = ndimage.label(truth if index is None else truth[index])
-    piece = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    piece = piece_of(truth if index is None else truth[index])
     box = Box.of_mask(piece).grow((2, 2)).intersect(Box.of_shape(piece.shape))
     slice_ = () if index is None else (index,)
     low, high = (*slice_, *box.low), (*slice_, *np.subtract(box.high, 1))
@@ -258,8 +264,20 @@ def largest_piece(sample: Sample, label: int) -> tuple[tuple[int, ...], np.ndarr
     """The slice (no index for a flat image) on which a structure is largest, and its largest piece there."""
     truth = np.asarray(sample.labels) == label
     index = (int(truth.sum(axis=(1, 2)).argmax()),) if truth.ndim == 3 else ()
-    pieces, _ = ndimage.label(truth[index])
-    return index, pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return index, piece_of(truth[index])
+
+
+def shared_slice(sample: Sample, labels: Sequence[int]) -> tuple[int, list[np.ndarray]]:
+    """The slice of a volume that shows most of all of some structures, and the largest piece of each there."""
+    masks = [np.asarray(sample.labels) == label for label in labels]
+    index = int(np.prod([mask.sum((1, 2), dtype=float) for mask in masks], axis=0).argmax())
+    return index, [piece_of(mask[index]) for mask in masks]
+
+
+def piece_of(mask: np.ndarray) -> np.ndarray:
+    """The largest connected piece of a mask."""
+    pieces, _ = ndimage.label(mask)
+    return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
 
 
 def preview(sample: Sample, label: int, folder: Path) -> None:
