@@ -152,6 +152,16 @@ def test_other_slices_get_ghosts_of_their_own(pointer, scene):
     np.testing.assert_array_equal(pointer.fill(first.shape)[z + 1], first[z + 1])
 
 
+def test_the_ghost_stays_when_only_displayed_axes_have_other_steps(pointer, scene):
+    """As they have when an outline along the border reaches beyond the image."""
+    _, first, _ = scene
+    pointer.hands.mode("positive")
+    pointer.rest(middle(first))
+    shown, dims = pointer.outlines.shown, pointer.hands.viewer.dims
+    dims.set_current_step(1, dims.current_step[1] + 3)
+    assert shown and pointer.outlines.shown is shown and not pointer.preview._timer.isActive()
+
+
 def test_nothing_is_shown_beside_the_image_or_where_previews_are_off(pointer, scene):
     _, first, _ = scene
     hands = pointer.hands

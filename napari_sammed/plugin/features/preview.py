@@ -152,10 +152,13 @@ class Preview:
             self.clear()
 
     def _on_slice(self, event: Any = None) -> None:
-        """Another slice is shown under the resting pointer."""
-        if self._following and self._world is not None:
-            hidden = list(self._desk.viewer.dims.not_displayed)
-            self._world[hidden] = np.array(self._desk.viewer.dims.point)[hidden]
+        """Another slice may be shown under the resting pointer; outlines along the border move other steps, too."""
+        if not self._following or self._world is None:
+            return
+        dims, hidden = self._desk.viewer.dims, list(self._desk.viewer.dims.not_displayed)
+        here = np.array(dims.point)[hidden]
+        if not np.array_equal(self._world[hidden], here):
+            self._world[hidden] = here
             self._tries, self._asked = 0, None
             self.outlines.clear()
             self._timer.start(_REST)
