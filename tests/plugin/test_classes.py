@@ -9,6 +9,7 @@ import pytest
 
 from tests.labeller import CLASSES, Labeller
 from tests.phantoms import two_balls
+from tests.plugin.test_frames import go
 
 
 @pytest.fixture
@@ -104,3 +105,41 @@ def test_again_uses_the_layer_that_is_there(hands, section, scene):
     layer.data = np.zeros_like(layer.data)
     assert segment(hands) is layer
     np.testing.assert_array_equal(layer.data, expected(scene[0]))
+
+
+def test_the_map_of_a_frame_is_back_with_it(open_plugin, scene):
+    array = scene[0]
+    hands = open_plugin(np.stack([array, array[::-1], array[:, ::-1]]), name="scan")
+    hands.panel.classes.opener.setChecked(True)
+    table = hands.panel.classes.table
+    go(hands, 0, 0)
+    hands.press(hands.panel.classes.start_button)
+    hands.settle()
+    (layer,) = [layer for layer in hands.viewer.layers if "Labeller" in layer.name]
+    assert table.rowCount() == 3
+    go(hands, 0, 1)
+    assert table.rowCount() == 0 and not layer.visible
+    go(hands, 0, 0)
+    assert table.rowCount() == 3 and layer.visible
+    hands.press(hands.panel.classes.start_button)
+    hands.settle()
+    assert [other for other in hands.viewer.layers if "Labeller" in other.name] == [layer]
+
+
+def test_the_map_is_back_with_its_image_but_not_with_other_voxels(hands, section, scene):
+    array, _, _ = scene
+    layer = segment(hands)
+    other = hands.viewer.add_image(array[::-1].copy(), name="other")
+    hands.widget.coordinator.choose_image(other)
+    hands.settle()
+    assert section.table.rowCount() == 0
+    image = hands.viewer.layers["scan"]
+    hands.widget.coordinator.choose_image(image)
+    hands.settle()
+    assert section.table.rowCount() == 3
+    hands.segmentation.take_class(CLASSES[1])
+    hands.settle()
+    assert hands.session.objects[1].name == CLASSES[1] and layer.colormap.map(2)[3] == 0
+    image.data = array[:, ::-1].copy()
+    hands.settle()
+    assert section.table.rowCount() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from napari_sammed.plugin.layers.label_view import like
 from napari_sammed.plugin.views.classes import ClassRow
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
     from napari_sammed.backend.base import ClassMap
     from napari_sammed.plugin.desk import Desk
@@ -25,6 +25,8 @@ COLOURS = (
     "#469990", "#dcbeff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000", "#ffd8b1", "#000075", "#a9a9a9",
 )  # fmt: skip
 """Of classes 1, 2, ..., over and over: the same class always has the same colour."""
+
+_LEFT_KEY = "sammed_classes"  # in the metadata of a map that was left: numbers of layers, hash of the image; the map
 
 
 class ClassView:
@@ -51,6 +53,7 @@ class ClassView:
         self._section = desk.panel.classes
         self._sizes: dict[str, int] = {}
         self._taken: frozenset[str] | None = None
+        self._hash = ""  # of the image, once its session is open
         self._section.set_classes(())
 
     def ask(self, session: Session) -> None:
@@ -72,9 +75,7 @@ class ClassView:
 
     def show(self, found: ClassMap, session: Session) -> None:
         """Show what was found in a layer of its own, below all others but the image."""
-        self.found = found
-        self._sizes = found.counts
-        self._taken = None
+        self._use(found)
         labels = np.zeros(spatial_shape(self.image), np.uint8)
         labels[found.box.slices] = found.labels
         title = session.backend.card(found.model).title
@@ -96,6 +97,9 @@ class ClassView:
 
     def refresh(self, session: Session) -> None:
         """Show which classes are objects by now: those have colours of their own, so the map leaves them out."""
+        if not self._hash:
+            self._hash = session.image.hash
+            self._come_back()
         if self.found is None:
             return
         taken = _taken(session) & frozenset(self.found.classes)
@@ -113,8 +117,28 @@ class ClassView:
     def close(self) -> None:
         """Leave the layer to the user; hidden if it is of one frame, as it would lie over the others too."""
         self._section.set_classes(())
-        if self.image.at and self.layer is not None:
-            self.layer.visible = False
+        if self.layer is not None:
+            self.layer.metadata[_LEFT_KEY] = self._numbers(self.layer), self.found
+            if self.image.at:
+                self.layer.visible = False
+
+    def _come_back(self) -> None:
+        """Go on with the map of this image that was left, if it is still there."""
+        for layer in self.viewer.layers:
+            numbers, found = layer.metadata.get(_LEFT_KEY, (None, None))
+            if numbers == self._numbers(layer):
+                del layer.metadata[_LEFT_KEY]
+                self.layer, layer.visible = layer, True
+                self._use(found)
+
+    def _numbers(self, layer: Layer) -> tuple[Any, ...]:
+        """By which a map is known again, and no copy of it."""
+        return self.image.layer.unique_id, self._hash, layer.unique_id
+
+    def _use(self, found: ClassMap) -> None:
+        self.found = found
+        self._sizes = found.counts
+        self._taken = None
 
     def _on_found(self, found: ClassMap, session: Session) -> None:
         self.show(found, session)
