@@ -94,7 +94,7 @@ def test_dicom_in_and_dicom_segmentation_out(tmp_path: Path, open_plugin, qtbot)
     hands.session.rename(hands.session.current, "left kidney")
     hands.settle()
     hands.segmentation.save(tmp_path / "panel.dcm")
-    qtbot.waitUntil((tmp_path / "panel.dcm").exists)
+    qtbot.waitUntil((tmp_path / "panel.dcm").exists, timeout=20_000)
     hands.viewer.layers.selection = {hands.writer.labels}
     hands.viewer.layers.save(str(tmp_path / "writer.dcm"), selected=True, plugin=OURS)
     for name, said in (("panel.dcm", "left kidney"), ("writer.dcm", "Segment 1")):
