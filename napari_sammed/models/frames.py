@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Region
+from napari_sammed.models.base import ModelCard
 from napari_sammed.models.planes import plane_axes
-from napari_sammed.prompts import MaskPrompt
+from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,45 @@ def _overlaps(size: int, shape: int, offset: int, side: int, cells: int) -> np.n
     pixels = np.arange(size)
     common = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return (common.clip(min=0) / np.diff(edges)[:, None]).astype(np.float32)
+
+
+def in_slice(prompts: Prompts, region: Region, card: ModelCard) -> tuple[list[Point], list[Box], list[MaskPrompt]]:
+    """Points, boxes and masks of the prompts, the latter two cut to the region that a model looks at.
+
+    Raises
+    ------
+    InputError
+        For prompts of other kinds than the card's, prompts that lie elsewhere, and if there is none.
+    """
+    points: list[Point] = []
+    boxes: list[Box] = []
+    masks: list[MaskPrompt] = []
+    for item in prompts:
+        kind = {Point: "point", Box: "box", MaskPrompt: "mask", Stroke: "stroke"}[type(item)]
+        if kind not in card.prompts:
+            raise InputError(f"{card.title} does not take a {kind}; it knows {_listed(card.prompts)}.")
+        extent = item if isinstance(item, Box) else item.extent
+        common = extent.intersect(region.box)
+        if common is None:
+            where = f"at {item.index}" if isinstance(item, Point) else f"from {extent.low} to {extent.high}"
+            raise InputError(
+                f"The {kind} {where} lies outside the part that {card.title} looks at, "
+                f"{region.box.low} to {region.box.high}."
+            )
+        match item:
+            case Point():
+                points.append(item)
+            case Box():
+                boxes.append(common)
+            case MaskPrompt():
+                part = item.mask[common.shift([-first for first in item.offset]).slices]
+                if not part.any():
+                    raise InputError(f"The mask prompt has no voxel on the slice that {card.title} looks at.")
+                masks.append(MaskPrompt(part, common.low))
+    if not (points or boxes or masks):
+        raise InputError(f"{card.title} needs a prompt: {_listed(card.prompts)}.")
+    return points, boxes, masks
+
+
+def _listed(kinds: frozenset[str]) -> str:
+    return " or ".join(f"a {kind}" for kind in sorted(kinds))

@@ -16,7 +16,7 @@ from skimage.transform import resize
 
 from napari_sammed.geometry import Region
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.frames import Frame
+from napari_sammed.models.frames import Frame, in_slice
 from napari_sammed.models.planar import PlanarModel, united
 from napari_sammed.models.planes import Plane
 from napari_sammed.prompts import Prompts
@@ -71,7 +71,7 @@ class MedSAM(PlanarModel):
 
     def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
         """Answer boxes; those of several parts of one object are united. `previous` has no say in a box network."""
-        _, boxes, _ = self.in_slice(prompts, embedding.region)
+        _, boxes, _ = in_slice(prompts, embedding.region, self.card)
         return united(self.decode_boxes(embedding, boxes))
 
     def restore(self, logits: Logits) -> np.ndarray:

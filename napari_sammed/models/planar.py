@@ -22,7 +22,7 @@ from napari_sammed.models.base import Embedding, Logits
 from napari_sammed.models.frames import Frame
 from napari_sammed.models.planes import Plane, flat, plane_of, slice_to_look_at, tiles
 from napari_sammed.networks import optimized
-from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
+from napari_sammed.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari_sammed.intensity import Window
@@ -236,47 +236,6 @@ class PlanarModel(ABC):
         values = F.interpolate(values, (frame.side, frame.side), mode="bilinear", align_corners=False)
         values = F.interpolate(values[(..., *frame.slices)], frame.size, mode="bilinear", align_corners=False)
         return values[0, 0].numpy().reshape(logits.region.box.shape)
-
-    def in_slice(self, prompts: Prompts, region: Region) -> tuple[list[Point], list[Box], list[MaskPrompt]]:
-        """Points, boxes and masks of the prompts, the latter two cut to the region.
-
-        Raises
-        ------
-        InputError
-            For prompts of other kinds than the card's, prompts that lie elsewhere, and if there is none.
-        """
-        points: list[Point] = []
-        boxes: list[Box] = []
-        masks: list[MaskPrompt] = []
-        for item in prompts:
-            kind = {Point: "point", Box: "box", MaskPrompt: "mask", Stroke: "stroke"}[type(item)]
-            if kind not in self.card.prompts:
-                raise InputError(f"{self.card.title} does not take a {kind}; it knows {_listed(self.card.prompts)}.")
-            extent = item if isinstance(item, Box) else item.extent
-            common = extent.intersect(region.box)
-            if common is None:
-                where = f"at {item.index}" if isinstance(item, Point) else f"from {extent.low} to {extent.high}"
-                raise InputError(
-                    f"The {kind} {where} lies outside the part that {self.card.title} looks at, "
-                    f"{region.box.low} to {region.box.high}."
-                )
-            match item:
-                case Point():
-                    points.append(item)
-                case Box():
-                    boxes.append(common)
-                case MaskPrompt():
-                    part = item.mask[common.shift([-first for first in item.offset]).slices]
-                    if not part.any():
-                        raise InputError(f"The mask prompt has no voxel on the slice that {self.card.title} looks at.")
-                    masks.append(MaskPrompt(part, common.low))
-        if not (points or boxes or masks):
-            raise InputError(f"{self.card.title} needs a prompt: {_listed(self.card.prompts)}.")
-        return points, boxes, masks
-
-
-def _listed(kinds: frozenset[str]) -> str:
-    return " or ".join(f"a {kind}" for kind in sorted(kinds))
 
 
 def ranked(masks: np.ndarray, iou: np.ndarray, region: Region) -> Logits:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.frames import Frame
+from napari_sammed.models.frames import Frame, in_slice
 from napari_sammed.models.planar import PlanarModel, ranked, united
 from napari_sammed.prompts import MaskPrompt, Point, Prompts
 
@@ -43,7 +43,7 @@ class RefiningModel(PlanarModel):
         InputError
             For prompts that lie elsewhere, and if there are only negative points and nothing that they could correct.
         """
-        points, boxes, masks = self.in_slice(prompts, embedding.region)
+        points, boxes, masks = in_slice(prompts, embedding.region, self.card)
         frame = self.frame(embedding.region)
         mask = self._mask(frame, masks, previous if previous and previous.region == embedding.region else None, prompts)
         if not boxes and mask is None and not any(point.positive for point in points):
