@@ -1,0 +1,346 @@
+"""Training of the click network on encoded pictures.
+
+    python -m napari_sammed.training.click_training PICTURES OUT --steps 2000
+
+`PICTURES` is the folder of `napari_sammed.training.click_pictures`; every tenth picture is kept for validation. `OUT`
+holds the state of the training, from which the same command goes on after a stop, the curve (`curve.csv`) and, at the
+end, the weights (`click.safetensors`, a moving average in half precision).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from scipy import ndimage
+from torch import Tensor
+
+from napari_sammed.geometry import Box
+from napari_sammed.models.litemedsam import to_frame
+from napari_sammed.networks import PromptableNetwork
+from napari_sammed.networks.click_head import ClickHead
+from napari_sammed.training.click_pictures import Encoded
+from napari_sammed.training.pictures import smooth_noise
+
+OBJECTS = 6
+"""Masks of a picture in one step."""
+
+PICTURES = 2
+"""Pictures in one step."""
+
+ROUNDS = 4
+"""Clicks at most in training; their number is drawn anew for each picture."""
+
+_BOXED, _HANDED = 0.45, 0.1
+"""How often the second click corrects what the box network says, and how often the first a mask of somebody else."""
+
+_AVERAGE = 0.997  # of the weights kept per step
+_LEAST = 6  # cells of a mask at half the frame's size
+_KEEP = 10  # every tenth picture is for validation
+
+
+@dataclass
+class Drawn:
+    """Objects of one picture, ready for the network.
+
+    Parameters
+    ----------
+    features : Tensor
+        (1, 256, 64, 64).
+    pixels : Tensor
+        (1, 3, 256, 256).
+    targets : Tensor
+        (B, 128, 128), the share of each cell that is inside.
+    """
+
+    features: Tensor
+    pixels: Tensor
+    targets: Tensor
+
+
+def draw(path: Path, random: np.random.Generator, objects: int = OBJECTS) -> Drawn | None:
+    """Some objects of a picture; None if it has none that is large enough."""
+    picture = Encoded.read(path)
+    shares = F.avg_pool2d(torch.from_numpy(picture.masks).float(), 2)
+    shares = shares[(shares > 0.5).sum((1, 2)) >= _LEAST]
+    if not len(shares):
+        return None
+    chosen = random.choice(len(shares), objects, replace=len(shares) < objects)
+    return Drawn(
+        torch.from_numpy(picture.features).float()[None],
+        torch.from_numpy(to_frame(picture.pixels))[None],
+        shares[chosen],
+    )
+
+
+class Clicker:
+    """Simulated users of several objects at once, on maps of half the frame's size.
+
+    Parameters
+    ----------
+    targets : ndarray of bool
+        (B, h, w).
+    random : Generator or None
+        Without, clicks are in the very middle of the largest mistake.
+    """
+
+    def __init__(self, targets: np.ndarray, random: np.random.Generator | None) -> None:
+        self.targets, self._random = targets, random
+        self.points = np.zeros((len(targets), 0, 2), np.float32)
+        self.labels = np.zeros((len(targets), 0), np.float32)
+
+    def click(self, masks: np.ndarray) -> tuple[Tensor, Tensor]:
+        """One more click for each object; all of them so far, as the network takes them."""
+        points, labels = zip(*(self._next(m, t) for m, t in zip(masks, self.targets, strict=True)), strict=True)
+        self.points = np.concatenate([self.points, np.array(points, np.float32)[:, None]], axis=1)
+        self.labels = np.concatenate([self.labels, np.array(labels, np.float32)[:, None]], axis=1)
+        return torch.from_numpy(self.points), torch.from_numpy(self.labels)
+
+    def _next(self, mask: np.ndarray, target: np.ndarray) -> tuple[tuple[float, float], int]:
+        best: tuple[int, np.ndarray, int] | None = None
+        for wrong, label in ((target & ~mask, 1), (mask & ~target, 0)):
+            pieces, count = ndimage.label(wrong)
+            if count:
+                sizes = np.bincount(pieces.ravel())[1:]
+                if best is None or sizes.max() > best[0]:
+                    best = int(sizes.max()), pieces == int(sizes.argmax()) + 1, label
+        if best is None:
+            return (0.0, 0.0), -1
+        depth = ndimage.distance_transform_edt(np.pad(best[1], 1))[1:-1, 1:-1]
+        least = depth.max() * (1 - 1e-6) if self._random is None else depth.max() * self._random.uniform(0, 1) ** 0.5
+        places = np.argwhere(depth >= max(least, 0.5))
+        row, column = places[0 if self._random is None else int(self._random.integers(len(places)))]
+        jitter = 0.5 if self._random is None else self._random.uniform(0, 1)
+        return (2 * (column + jitter) - 0.5, 2 * (row + jitter) - 0.5), best[2]
+
+
+def losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Focal loss and Dice loss (SAM's, 20 to 1) of each mask; logits (B, M, h, w), targets (B, h, w) in 0..1."""
+    targets = targets[:, None].expand_as(logits)
+    cross = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    chance = logits.sigmoid()
+    focal = ((chance - targets).abs() ** 2 * cross).mean((2, 3))
+    overlap = 2 * (chance * targets).sum((2, 3)) + 1
+    dice = 1 - overlap / (chance.sum((2, 3)) + targets.sum((2, 3)) + 1)
+    return 20 * focal + dice
+
+
+def overlaps(logits: Tensor, targets: Tensor) -> Tensor:
+    """IoU of each mask, (B, M)."""
+    masks, wanted = logits > 0, targets[:, None] > 0.5
+    common = (masks & wanted).sum((2, 3))
+    return common / (masks | wanted).sum((2, 3)).clamp_min(1)
+
+
+def learn(
+    net: ClickHead, boxes: PromptableNetwork, drawn: Drawn, random: np.random.Generator, scale: float
+) -> list[float]:
+    """Click through the objects of a picture and add up gradients; the mean Dice after each click."""
+    clicker = Clicker(drawn.targets.numpy() > 0.5, random)
+    masks, previous = np.zeros(drawn.targets.shape, bool), None
+    kind = random.random()
+    begun = kind < _BOXED + _HANDED
+    if kind < _BOXED:
+        clicker.click(masks)
+        previous = boxed(boxes, drawn.features, clicker.targets, random)
+        masks = (previous[:, 0] > 0).numpy()
+    elif begun:
+        masks = np.stack([mistaken(mask, clicker.targets, random) for mask in clicker.targets])
+        previous = random.uniform(3, 10) * (2 * torch.from_numpy(masks).float()[:, None] - 1)
+    rounds = int(random.integers(1, ROUNDS + 1))
+    scores = []
+    for number in range(rounds):
+        points, labels = clicker.click(masks)
+        logits, expected = net(drawn.features, drawn.pixels, points, labels, previous)
+        every = losses(logits, drawn.targets)
+        if number or begun:
+            loss = every[:, 0].mean()
+        else:  # the best reading learns; the others a little, so that none is forgotten
+            loss = 0.5 * every[:, 0].mean() + every[:, 1:].amin(1).mean() + 0.05 * every[:, 1:].mean()
+        right = overlaps(logits.detach(), drawn.targets)
+        loss = loss + F.mse_loss(expected, right)
+        (loss * scale / rounds).backward()
+        previous, masks = following(logits, expected, first=number == 0 and not begun)
+        scores.append(_dice(masks, clicker.targets))
+    return [] if begun else scores
+
+
+def mistaken(target: np.ndarray, others: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A mask that is wrong in the ways of networks: another edge, a neighbour taken along, a part left out.
+
+    Parameters
+    ----------
+    target : ndarray of bool
+        (h, w).
+    others : ndarray of bool
+        (n, h, w), masks of the same picture.
+    random : Generator
+    """
+    depth = ndimage.distance_transform_edt(target) - ndimage.distance_transform_edt(~target)
+    wave = smooth_noise(target.shape, random.uniform(5, 40), random) + random.normal(0, 0.5)
+    mask = depth + wave * random.uniform(0, 0.5) * depth.max() > 0
+    if random.random() < 0.3:
+        mask |= others[int(random.integers(len(others)))]
+    if random.random() < 0.3:
+        centre = np.argwhere(target)[int(random.integers(target.sum()))]
+        rows, columns = np.indices(target.shape)
+        radius = random.uniform(0.3, 1) * np.sqrt(target.sum())
+        mask ^= target & (np.hypot(rows - centre[0], columns - centre[1]) < radius)
+    return mask
+
+
+@torch.no_grad()
+def boxed(network: PromptableNetwork, features: Tensor, targets: np.ndarray, random: np.random.Generator) -> Tensor:
+    """What a box network says to boxes that were meant to hold the targets: logits (B, 1, h, w)."""
+    corners = []
+    for target in targets:
+        box = Box.of_mask(target)
+        low, high = 2 * np.array(box.low), 2 * np.array(box.high)
+        sides = (high - low) * np.exp(random.normal(0, 0.25, 2))
+        centre = (low + high) / 2 + random.normal(0, 0.08, 2) * (high - low)
+        if random.random() < 0.3:  # a rung of a ladder
+            sides[:] = sides.max()
+        (top, left), (bottom, right) = (centre - sides / 2).clip(0, 255), (centre + sides / 2).clip(0, 255)
+        corners.append((left, top, right, bottom))
+    sparse, dense = network.prompt_encoder(boxes=torch.tensor(corners, dtype=torch.float32))
+    masks, _ = network.mask_decoder(
+        image_embeddings=features,
+        image_pe=network.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return F.avg_pool2d(masks, 2)
+
+
+def following(logits: Tensor, expected: Tensor, first: bool) -> tuple[Tensor, np.ndarray]:
+    """What the user sees, and what the next click refines: the likeliest reading of a first click, else mask 0."""
+    logits = logits.detach()
+    best = 1 + expected[:, 1:].argmax(1) if first else torch.zeros(len(logits), dtype=torch.long)
+    chosen = logits[torch.arange(len(logits)), best][:, None]
+    return chosen, (chosen[:, 0] > 0).numpy()
+
+
+def _dice(masks: np.ndarray, targets: np.ndarray) -> float:
+    common = (masks & targets).sum((1, 2))
+    return float((2 * common / (masks.sum((1, 2)) + targets.sum((1, 2)))).mean())
+
+
+@torch.no_grad()
+def validate(net: ClickHead, paths: list[Path], clicks: int = 5) -> list[float]:
+    """Mean Dice after each click in the middle of the largest mistake, on pictures that were not learnt from."""
+    scores = []
+    for index, path in enumerate(paths):
+        drawn = draw(path, np.random.default_rng(index))
+        if drawn is None:
+            continue
+        clicker = Clicker(drawn.targets.numpy() > 0.5, None)
+        masks, previous = np.zeros(drawn.targets.shape, bool), None
+        row = []
+        for number in range(clicks):
+            points, labels = clicker.click(masks)
+            logits, expected = net(drawn.features, drawn.pixels, points, labels, previous)
+            previous, masks = following(logits, expected, first=number == 0)
+            row.append(_dice(masks, clicker.targets))
+        scores.append(row)
+    return np.mean(scores, axis=0).tolist()
+
+
+def train(
+    pictures: Path,
+    out: Path,
+    boxes: PromptableNetwork,
+    steps: int,
+    rate: float,
+    seed: int,
+    every: int,
+    begin: Path | None = None,
+) -> None:
+    """Train, or go on training, and keep the state every so many steps.
+
+    Parameters
+    ----------
+    pictures, out : Path
+        Folders of the encoded pictures, and of what becomes of them.
+    boxes : PromptableNetwork
+        LiteMedSAM, whose answers to boxes are to be corrected.
+    steps, rate, seed, every : int, float, int, int
+        Steps in all, learning rate, seed of everything that is drawn, steps between two looks at the validation.
+    begin : Path, optional
+        Weights to begin with.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    net, average = ClickHead(), ClickHead()
+    if begin is not None:
+        net.load_state_dict({key: value.float() for key, value in load_file(begin).items()})
+    average.load_state_dict(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2)
+    begun, kept = 0, out / "state.pt"
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        begun = state["step"]
+    seen: list[list[float]] = []
+    started = time.process_time()
+    for step in range(begun, steps):
+        random = np.random.default_rng([seed, step])
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        paths = [path for path in sorted(pictures.glob("*.npz")) if int(path.stem) % _KEEP]
+        for index in random.choice(len(paths), PICTURES, replace=False):
+            drawn = draw(paths[int(index)], random)
+            if drawn is not None:
+                seen.append(learn(net, boxes, drawn, random, 1 / PICTURES))
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        weight = min(_AVERAGE, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for mean, value in zip(average.parameters(), net.parameters(), strict=True):
+                mean.lerp_(value, 1 - weight)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            held = [path for path in sorted(pictures.glob("*.npz")) if not int(path.stem) % _KEEP][:30]
+            firsts = [row[0] for row in seen if row]
+            first = float(np.mean(firsts)) if firsts else math.nan
+            scores = validate(average, held)
+            seen.clear()
+            row = [step + 1, round(time.process_time() - started), len(paths), first, *scores]
+            with (out / "curve.csv").open("a", newline="") as file:
+                csv.writer(file).writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
+            print(*(f"{v:.3f}" if isinstance(v, float) else v for v in row), flush=True)
+            state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**state, "step": step + 1}, kept.with_suffix(".part"))
+            kept.with_suffix(".part").replace(kept)
+    weights = {key: value.half().contiguous() for key, value in average.state_dict().items()}
+    save_file(weights, out / "click.safetensors")
+
+
+def main() -> None:
+    from napari_sammed.models.registry import load
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=100, help="steps between two looks at the validation pictures")
+    parser.add_argument("--begin", type=Path, help="weights to begin with, such as those in the package")
+    options = parser.parse_args()
+    boxes = load("litemedsam").network
+    train(options.pictures, options.out, boxes, options.steps, options.rate, options.seed, options.every, options.begin)
+
+
+if __name__ == "__main__":
+    main()
