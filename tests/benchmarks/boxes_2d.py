@@ -1,6 +1,6 @@
-"""LiteMedSAM on every labelled structure of the flat images: a tight box + 2 pixels beside one to three clicks.
+"""A model on every labelled structure of the flat images: a tight box + 2 pixels beside one to three clicks.
 
-    python tests/benchmarks/boxes_2d.py [--shared ../shared] [--item NAME]... [--clicks 3]
+    python tests/benchmarks/boxes_2d.py [--model litemedsam] [--shared ../shared] [--item NAME]... [--clicks 3]
 
 Prints a Markdown table of Dice. The clicks come from a simulated user: first the innermost point of the structure,
 then that of the largest mistake. The mean is over the structures above 200 pixels.
@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
     parser.add_argument("--item", action="append", help="folder of the data; default: all flat images")
     parser.add_argument("--clicks", type=int, default=3)
+    parser.add_argument("--model", default="litemedsam")
     options = parser.parse_args()
-    model = load("litemedsam")
+    model = load(options.model)
     columns = ["box", *(f"{n + 1} click{'s' * (n > 0)}" for n in range(options.clicks))]
     print("| item | structure | pixels | " + " | ".join(columns) + " |")
     print("|---|---|---:|" + "---:|" * len(columns))
