@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from napari_sammed import networks
 from napari_sammed.models.base import PromptableModel
+from napari_sammed.models.click import Click
 from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.medsam import MedSAM
 from napari_sammed.models.sam import SAM
 from napari_sammed.models.sam_med2d import SAMMed2D
 from napari_sammed.models.sam_med3d import SAMMed3D
 from napari_sammed.models.segvol import SegVol
+from napari_sammed.networks.click_head import ClickHead
 from tests.golden import fill
 
 _DECODER = {
@@ -50,7 +54,14 @@ _WINDOW_VIT = {
     **{key: value for key, value in _DECODER.items() if key != "prompt_embed_dim"},
 }
 _TINY_VIT = {"embed_dims": (16, 32, 32, 48), "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 3), **_DECODER}
-_CLASSES = {"sam-vit-b": SAM, "medsam": MedSAM, "sam-med2d": SAMMed2D, "litemedsam": LiteMedSAM}
+
+
+def _click(network: networks.PromptableNetwork, weights_hash: str) -> Click:
+    torch.manual_seed(0)
+    return Click(network, weights_hash, head=ClickHead(embed_dim=32, widths=(8, 8, 16, 16)))
+
+
+_CLASSES = {"sam-vit-b": SAM, "medsam": MedSAM, "sam-med2d": SAMMed2D, "litemedsam": LiteMedSAM, "click": _click}
 TINY = tuple(_CLASSES)
 _VOLUMETRIC_CLASSES = {"sam-med3d": SAMMed3D, "segvol": SegVol}
 VOLUMETRIC = tuple(_VOLUMETRIC_CLASSES)
@@ -59,7 +70,9 @@ VOLUMETRIC = tuple(_VOLUMETRIC_CLASSES)
 
 def tiny_config(name: str) -> dict[str, Any]:
     """Constructor values of the tiny network."""
-    return dict({"sam-med3d": _VIT_3D, "segvol": _WINDOW_VIT, "litemedsam": _TINY_VIT}.get(name, _VIT))
+    return dict(
+        {"sam-med3d": _VIT_3D, "segvol": _WINDOW_VIT, "litemedsam": _TINY_VIT, "click": _TINY_VIT}.get(name, _VIT)
+    )
 
 
 def tiny_model(name: str, weights_hash: str = "tiny") -> PromptableModel:

@@ -8,6 +8,7 @@ without boxes its centre, and a limit to the mask; points for a network that kno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,8 @@ def answer(
     if not prompts:
         raise InputError("None of the object's prompts lies in this part of the image.")
     prompts, sentences = reduce(prompts, model.card)
+    if getattr(model, "prefers_boxes", False) and previous is None and _only_clicks(prompts):
+        return _first_clicks(model, embedding, prompts, cancel), sentences
     if not prompts.of(Point) or "point" in model.card.prompts:
         if getattr(model, "box_with_mask", False) and len(prompts) == len(prompts.of(MaskPrompt)):
             sentences = (*sentences, f"{model.card.title} needs more than a mask: its bounding box went along.")
@@ -67,6 +70,20 @@ def answer(
         raise InputError(f"{model.card.title} knows neither points nor boxes.")
     rung = ladder.climb(model, embedding, prompts, previous, cancel)
     return rung.logits, (*sentences, _tell(rung, embedding.region.box, model.card))
+
+
+def _first_clicks(model: BoxModel, embedding: Embedding, prompts: Prompts, cancel: Cancel | None) -> Logits:
+    """What the ladder makes of a click, with the model's own readings beside it; further clicks refine it at once."""
+    climbed = ladder.climb(model, embedding, prompts, None, cancel).logits
+    if len(prompts) > 1:
+        return model.decode(embedding, prompts, climbed)
+    own = model.decode(embedding, prompts, None)
+    return replace(climbed, alternatives=(replace(own, alternatives=()), *own.alternatives)[:2])
+
+
+def _only_clicks(prompts: Prompts) -> bool:
+    """Whether there is nothing but points, one of them inside of the object."""
+    return len(prompts.of(Point)) == len(prompts) and bool(len(prompts.points(positive=True)))
 
 
 def reduce(prompts: Prompts, card: ModelCard) -> tuple[Prompts, tuple[str, ...]]:

@@ -189,7 +189,9 @@ def _part(model: PromptableModel, grid: Grid, box: Box, coarse: MaskPrompt | Non
     target = extents[0]
     for extent in extents[1:]:
         target = target.union(extent)
-    boxes_only = isinstance(model, BoxModel) and not {"point", "mask"} & model.card.prompts
+    boxes_only = isinstance(model, BoxModel) and (
+        getattr(model, "prefers_boxes", False) or not {"point", "mask"} & model.card.prompts
+    )
     if boxes_only and not _contradicted(coarse, in_region(prompts, box)):
         whole = tuple(given for given in prompts.of(Box) if given.intersect(box) == given)
         boxes = whole if known is not None else in_region(prompts, box).of(Box)

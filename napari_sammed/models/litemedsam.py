@@ -76,12 +76,16 @@ class LiteMedSAM:
     @torch.inference_mode()
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
         """Encode a slice. Grey values are mapped to 8 bits by the window's limits for the *whole* image."""
+        features = self.network.image_encoder(self.network_input(image, region, window))
+        return Embedding(features, region, image.grid, features.numel() * features.element_size())
+
+    def network_input(self, image: Volume, region: Region, window: Window) -> Tensor:
+        """A slice as the encoder sees it: (1, 3, 256, 256), 0..1."""
         plane = plane_of(image.grid, region.box)
         pixels = flat(image.part(region.box, region.grid.shape), region.box)
         pixels = window.apply(pixels, window.limits(image))
         frame = to_frame(resize_area(pixels, frame_shape(plane)))
-        features = self.network.image_encoder(torch.from_numpy(frame)[None].to(self.device))
-        return Embedding(features, region, image.grid, features.numel() * features.element_size())
+        return torch.from_numpy(frame)[None].to(self.device)
 
     def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
         """Answer boxes; those of several parts of one object are united. `previous` has no say in a box network."""
@@ -98,12 +102,15 @@ class LiteMedSAM:
         """One answer a box, in order; the score is the predicted IoU. Boxes may reach beyond the region."""
         plane = plane_of(embedding.image, embedding.region.box)
         corners = torch.tensor([box_in_frame(box, plane) for box in boxes], dtype=torch.float32, device=self.device)
-        answers = [self._decode(embedding.features, chunk) for chunk in corners.split(_BATCH)]
+        answers = [self._decode(self._features(embedding), chunk) for chunk in corners.split(_BATCH)]
         return [
             Logits(values, embedding.region, score)
             for masks, scores in answers
             for values, score in zip(masks, scores, strict=True)
         ]
+
+    def _features(self, embedding: Embedding) -> Tensor:
+        return embedding.features
 
     def _decode(self, features: Tensor, corners: Tensor) -> tuple[np.ndarray, list[float]]:
         sparse, dense = self.network.prompt_encoder(points=None, boxes=corners, masks=None)

@@ -73,7 +73,8 @@ def names() -> tuple[str, ...]:
 def default_for(ndim: int, prompt: Prompt) -> str:
     """The model for a prompt when the user has not chosen one.
 
-    Boxes, masks and everything on flat images go to the network; clicks and strokes in volumes to the random walker.
+    Boxes and masks go to LiteMedSAM, clicks and strokes on flat images to the click network, in volumes to the random
+    walker.
 
     Parameters
     ----------
@@ -81,7 +82,9 @@ def default_for(ndim: int, prompt: Prompt) -> str:
         Axes of the image.
     prompt : Prompt
     """
-    return "random-walker" if ndim == 3 and isinstance(prompt, (Point, Stroke)) else "litemedsam"
+    if isinstance(prompt, (Point, Stroke)):
+        return "random-walker" if ndim == 3 else "click"
+    return "litemedsam"
 
 
 def card(name: str) -> ModelCard:

@@ -274,6 +274,7 @@ def build_transformer(config: Mapping[str, Any], width: int) -> TwoWayTransforme
 
 BUILDERS: dict[str, tuple[Mapping[str, Any], Callable[[Mapping[str, Any]], nn.Module]]] = {
     "litemedsam": (LITEMEDSAM, build_litemedsam),
+    "click": (LITEMEDSAM, build_litemedsam),
     "medsam": (SAM_VIT_B, build_sam),
     "sam-med2d": (SAM_MED2D, build_sam_med2d),
     "sam-med3d": (SAM_MED3D, build_sam_med3d),

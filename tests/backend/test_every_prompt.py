@@ -103,7 +103,7 @@ def test_the_ladder_is_for_networks_of_boxes_only(backend, name, kind, monkeypat
     climb = ladder.climb
     monkeypatch.setattr(ladder, "climb", lambda model, *rest: climbed.append(model.card.name) or climb(model, *rest))
     opened = backend.open(two_balls((40, 50))[0])
-    for model in (name, "sam-vit-b", "sam-med2d"):
+    for model in (name, "sam-vit-b", "sam-med2d", *(["click"] if kind == "mask and click" else [])):
         backend.predict(opened, model, Prompts(KINDS[kind]))
     assert climbed == ([] if kind == "lasso" else [name])
 
