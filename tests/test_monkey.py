@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,23 @@ def test_a_monkey_finds_nothing(seed):
     else:
         pytest.skip("drawing by software crashed each time, as it does in napari alone when its last layers go")
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+
+
+def test_memory_tells_what_is_kept_from_what_was_freed():
+    pytest.importorskip("napari")
+    from tests.monkey.remains import Memory
+
+    memory = Memory()
+    if memory.note() and not memory.in_use:
+        pytest.skip("this C library does not tell what it has given out")
+    blocks = [np.ones(4096) for _ in range(2048)]  # 64 MiB in pieces too small to be given back one by one
+    memory.note()
+    del blocks[::2]  # so that nothing freed lies at the end
+    memory.note()
+    resident = [used for _, used in memory.points]
+    for before, kept, half in (resident, memory.in_use):
+        assert kept - before == pytest.approx(64, abs=8)
+        assert half - before == pytest.approx(32, abs=8)
 
 
 def _drawing_crashed(done: subprocess.CompletedProcess[str]) -> bool:

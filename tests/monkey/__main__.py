@@ -42,13 +42,15 @@ def main() -> int:
 def report(monkey) -> None:
     """What was done, and what went wrong."""
     done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in monkey.counts.most_common())
-    slope = monkey.memory.slope()
+    memory = monkey.memory
     print(f"seed {monkey.seed}: {monkey.steps} steps ({done})")
     print(monkey.heart.report())
-    used = [used for _, used in monkey.memory.points]
-    if used:
-        trend = "" if slope is None else f", {slope:+.2f} MiB a minute after the first third"
-        print(f"memory at the ends of rounds: {' '.join(f'{u:.0f}' for u in used)} MiB{trend}")
+    if memory.points:
+        print(f"resident memory at the ends of rounds: {' '.join(f'{used:.0f}' for _, used in memory.points)} MiB")
+        print(f"of it given out by malloc: {' '.join(f'{used:.0f}' for used in memory.in_use)} MiB")
+        slopes = memory.slopes()
+        if slopes is not None:
+            print(f"after the first third: {', '.join(f'{slope:+.2f}' for slope in slopes)} MiB a minute")
         print(f"widgets at the ends of rounds: {' '.join(map(str, monkey.widget_counts))}")
     print(
         f"{len(monkey.faults.found)} faults"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import threading
@@ -76,25 +77,60 @@ def widgets() -> int:
 
 
 class Memory:
-    """Resident memory over time, taken at moments that are alike."""
+    """Memory over time, taken at moments that are alike.
+
+    The C library keeps what is freed for later, in an arena for each thread: of a network some hundred MiB, more or
+    less by chance, which says nothing of what is left. So free pages go back to the system first; what lies between
+    used ones, or at the end of an arena, stays. `in_use`, what malloc has given out and not got back, is without it.
+
+    Attributes
+    ----------
+    points : list of tuple of float
+        Seconds, and MiB of resident memory.
+    in_use : list of float
+        MiB at the same moments, without the objects that Python allocates by itself; empty without the GNU C library.
+    """
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._start = time.perf_counter()
+        self._library = ctypes.CDLL(None) if sys.platform == "linux" else None
+        if not hasattr(self._library, "mallinfo2"):
+            self._library = None
         self.points: list[tuple[float, float]] = []
+        self.in_use: list[float] = []
 
     def note(self) -> float:
-        """Take the memory now; returns MiB."""
+        """Take the memory now; returns MiB of resident memory."""
+        gc.collect()
+        if self._library is not None:
+            self._library.malloc_trim(0)
+            self._library.mallinfo2.restype = _MallInfo
+            info = self._library.mallinfo2()
+            self.in_use.append((info.uordblks + info.hblkhd) / 2**20)
         used = self._process.memory_info().rss / 2**20
         self.points.append((time.perf_counter() - self._start, used))
         return used
 
-    def slope(self) -> float | None:
-        """MiB a minute over the latter two thirds; None for too few moments."""
+    def slopes(self) -> tuple[float, ...] | None:
+        """MiB a minute over the latter two thirds, resident and in use; None for too few moments."""
         import numpy as np
 
-        points = self.points[len(self.points) // 3 :]
-        if len(points) < 4:
+        first = len(self.points) // 3
+        if len(self.points) - first < 4:
             return None
-        times, used = np.array(points).T
-        return float(np.polyfit(times / 60, used, 1)[0])
+        times, used = np.array(self.points[first:]).T
+        kinds = [used, self.in_use[first:]] if self.in_use else [used]
+        return tuple(float(np.polyfit(times / 60, kind, 1)[0]) for kind in kinds)
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of the GNU C library."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
