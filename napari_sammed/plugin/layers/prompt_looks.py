@@ -46,6 +46,8 @@ def write_points(layer: Points, rows: Rows, next_positive: bool) -> None:
     """Make a layer show these clicks, and the next one in its colour."""
     layer.selected_data = set()
     layer.data = np.array(rows.coordinates).reshape(len(rows), layer.ndim)
+    if not layer.visible:  # napari leaves a hidden layer be, and fails at its next colours if it has fewer points
+        layer.set_view_slice()
     layer.features = {"prompt": np.array(rows.numbers, int), "positive": np.array(rows.positive, bool)}
     if len(rows):
         layer.face_color = [COLOURS[p] for p in rows.positive]
