@@ -11,7 +11,8 @@ from napari_sammed import networks
 from napari_sammed.networks.click_head import ClickHead
 from napari_sammed.training import click_training
 from napari_sammed.training.click_pictures import Encoded, make, path_of
-from napari_sammed.training.click_training import Clicker, draw, following, losses, mistaken, overlaps, train
+from napari_sammed.training.click_training import draw, following, losses, overlaps, train
+from napari_sammed.training.click_users import Clicker, mistaken
 from tests.tiny_models import tiny_config
 
 
