@@ -96,8 +96,9 @@ CARDS: tuple[ModelCard, ...] = (
         home="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
         intended_use=(
             "Organs and lesions in slices of any modality, from clicks. Its image encoder is LiteMedSAM's; the small "
-            "network that answers clicks comes with this package and was trained on slices of six CT and MR volumes "
-            "and on invented shapes, never on people's flat images."
+            "network that answers clicks comes with this package and was trained on slices of six CT and MR volumes, "
+            "four flat images (a polyp, two of ultrasound, a hip X-ray), photographs and invented shapes. On 22 "
+            "structures of nine other images: mean Dice 0.65 after one click, 0.72 after three, 0.79 after five."
         ),
     ),
     ModelCard(
