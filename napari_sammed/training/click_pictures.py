@@ -10,6 +10,7 @@ work.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from napari_sammed.training.invented import invent
 from napari_sammed.training.pictures import LEAST, SIDE, Picture, Source
 from napari_sammed.training.stable_masks import stable_masks
 from napari_sammed.volume import Volume, read_volume, resample_labels
+
+logger = logging.getLogger(__name__)
 
 SEED = 20261128
 ODD = 10_000
@@ -162,7 +165,7 @@ def make(painter: Callable[[int], Encoded], folder: Path, numbers: Sequence[int]
         path = path_of(folder, number)
         if not path.exists():
             painter(number).write(path)
-            print(number, flush=True)
+            logger.info("picture %d", number)
 
 
 def main() -> None:
@@ -174,6 +177,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--first", type=int, default=0, help="number of the first picture; for several processes")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     painter = Painter(options.data, load("litemedsam"))
     make(painter.encoded, options.folder, range(options.first, options.first + options.count))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from napari_sammed.networks import PromptableNetwork
 from napari_sammed.networks.click_head import ClickHead
 from napari_sammed.training.click_pictures import Encoded
 from napari_sammed.training.click_users import Clicker, boxed, mistaken
+
+logger = logging.getLogger(__name__)
 
 OBJECTS = 6
 """Masks of a picture in one step."""
@@ -227,7 +230,7 @@ def train(
             row = [step + 1, round(time.process_time() - started), len(paths), first, *scores]
             with (out / "curve.csv").open("a", newline="") as file:
                 csv.writer(file).writerow([f"{v:.4f}" if isinstance(v, float) else v for v in row])
-            print(*(f"{v:.3f}" if isinstance(v, float) else v for v in row), flush=True)
+            logger.info(" ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
             state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**state, "step": step + 1}, kept.with_suffix(".part"))
             kept.with_suffix(".part").replace(kept)
@@ -247,6 +250,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=100, help="steps between two looks at the validation pictures")
     parser.add_argument("--begin", type=Path, help="weights to begin with, such as those in the package")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     boxes = load("litemedsam").network
     train(options.pictures, options.out, boxes, options.steps, options.rate, options.seed, options.every, options.begin)
 
