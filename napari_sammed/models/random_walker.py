@@ -24,7 +24,7 @@ from napari_sammed.geometry import Box, Grid, Region
 from napari_sammed.intensity import luma
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
-from napari_sammed.models.lattice import edge_weights, neighbours, shapes, walk
+from napari_sammed.models.lattice import shapes
 from napari_sammed.models.seeds import (
     anchor,
     balls,
@@ -35,6 +35,7 @@ from napari_sammed.models.seeds import (
     positive_voxels,
     to_samples,
 )
+from napari_sammed.models.wandering import SEED_RADIUS, Samples, Walk, denoised, wander
 from napari_sammed.prompts import Point, Prompts
 from napari_sammed.volume import Volume
 
@@ -43,14 +44,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = {2: 192, 3: 72}  # of a region along each axis, at most
 _COARSEST_FIRST = 3.0  # mm: finer steps lose themselves in the texture of organs
-_DENOISING = 0.7  # weight of the total variation, in units of the noise
-_SEED_RADIUS = 1.7  # samples that a click stands for
-_TEXTURE_RADIUS = 3.0  # samples around a click that show how much its tissue varies
-_BETA = 25.0  # a step in grey value of 1 / sqrt(25) of that variation weighs 1 / e
-_LEAST_WEIGHT = 3e-3
-_LEAK = 0.02  # rate of getting lost where nothing looks like the clicks
-_LEAST_LEAK = 1e-3
-_ALIKE = 4.0  # variations away from a click's grey value that still look alike
 _THRESHOLD = 0.13  # usual probability at the boundary, after one click
 _THRESHOLD_FROM_MORE = 0.2  # after more clicks or a stroke: there are more places to come home to
 _THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
@@ -59,15 +52,6 @@ _LEAST_SIZE = 40  # samples
 _CEILING = 20.0  # of the logits
 _AT_ONCE = 1 << 22  # voxels that logits are enlarged to at once
 _SHAPELESS = 0.02  # a lower score means a mere ball around the click, with no edge in view
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """A region as the walker sees it."""
-
-    raw: np.ndarray
-    smooth: np.ndarray
-    noise: float
 
 
 @dataclass(frozen=True)
@@ -119,7 +103,6 @@ class RandomWalker:
 
     def embed(self, image: Volume, region: Region, window: Window | None = None) -> Embedding:
         """Sample and denoise the region. The window is for the eye; the walker sees all grey values."""
-        from skimage.restoration import denoise_tv_chambolle
         from skimage.transform import resize
 
         raw = image.part(region.box, region.grid.shape)
@@ -129,44 +112,41 @@ class RandomWalker:
         raw = resize(raw, region.grid.shape, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
         if raw.min() == raw.max():
             raise InputError(f"The image has the same value {raw.min():g} all around the prompts: there is no edge.")
-        noise = _noise(raw)
-        smooth = denoise_tv_chambolle(raw / noise, weight=_DENOISING, max_num_iter=30) * noise
-        return Embedding(
-            _Samples(raw, smooth.astype(np.float32), noise), region, image.grid, raw.nbytes + smooth.nbytes
-        )
+        samples = denoised(raw)
+        return Embedding(samples, region, image.grid, raw.nbytes + samples.smooth.nbytes)
 
     def decode(
         self, embedding: Embedding, prompts: Prompts, previous: Logits | None = None, cancel: Event | None = None
     ) -> Logits:
         """Send out the walkers. All prompts count each time, so `previous` has no say."""
-        samples: _Samples = embedding.features
+        _, logits = self.walk(embedding, prompts, cancel)
+        return logits
+
+    def walk(self, embedding: Embedding, prompts: Prompts, cancel: Event | None = None) -> tuple[Walk, Logits]:
+        """Send out the walkers, and choose where the object ends."""
+        samples: Samples = embedding.features
         region, spacing = embedding.region, embedding.region.grid.spacing
         scale = np.array(spacing) / min(spacing)
         positive = positive_voxels(prompts)
-        inside = balls(to_samples(positive, region), scale, samples.raw.shape, _SEED_RADIUS)
+        inside = balls(to_samples(positive, region), scale, samples.raw.shape, SEED_RADIUS)
         inside |= painted(prompts, True, region)
         negative = marked_voxels(prompts, positive=False)
-        outside = balls(to_samples(negative, region), scale, samples.raw.shape, _SEED_RADIUS)
+        outside = balls(to_samples(negative, region), scale, samples.raw.shape, SEED_RADIUS)
         outside = (outside | painted(prompts, False, region) | outside_boxes(prompts, region)) & ~inside
         if not inside.any():
             raise InputError("The random walker needs a positive click or stroke, or a box, in the region it looks at.")
-
-        centres = to_samples(places_to_look_at(prompts, positive), region)
-        texture, levels = _look(samples, centres, scale)
-        unlike = np.min([np.abs(samples.smooth - level) for level in levels], axis=0) / (_ALIKE * texture)
-        leak = _LEAST_LEAK + _LEAK * (1 - np.exp(-0.5 * unlike**2))
-        weights = edge_weights(samples.smooth / texture, spacing, _BETA, _LEAST_WEIGHT)
 
         def check() -> None:
             if cancel is not None and cancel.is_set():
                 raise Cancelled
 
-        p = walk(weights, leak.astype(np.float32), inside, outside, check=check)
-        threshold, score = _choose(p, scale, len(centres), boxed=bool(prompts.of(Box)))
-        values = np.clip(_logit(p) - _logit(threshold), -_CEILING, _CEILING)
+        centres = to_samples(places_to_look_at(prompts, positive), region)
+        found = wander(samples, spacing, inside, outside, centres, check)
+        threshold, score = _choose(found.p, scale, len(centres), boxed=bool(prompts.of(Box)))
+        values = np.clip(_logit(found.p) - _logit(threshold), -_CEILING, _CEILING)
         labels, _ = ndimage.label(values > 0)
         mine = np.isin(labels, np.unique(labels[inside]))
-        return Logits(np.where(mine, values, -np.abs(values)).astype(np.float32), region, score)
+        return found, Logits(np.where(mine, values, -np.abs(values)).astype(np.float32), region, score)
 
     def restore(self, logits: Logits) -> np.ndarray:
         """Logits on the image grid, enlarged linearly around the object, the floor elsewhere."""
@@ -281,29 +261,6 @@ def _first_step(grid: Grid, prompts: Prompts, limit: Box) -> float:
     if grid.ndim == 3:
         step = min(step, _COARSEST_FIRST)
     return max(step, min(grid.spacing))
-
-
-def _noise(raw: np.ndarray) -> float:
-    """Standard deviation of the noise: the usual contrast of neighbours, those that are equal left out."""
-    contrasts = []
-    for axis in range(raw.ndim):
-        near, far = neighbours(raw.ndim, axis)
-        contrasts.append(np.abs(raw[far] - raw[near]).ravel())
-    contrast = np.concatenate(contrasts)
-    return float(np.median(contrast[contrast > 0])) / 0.6745 / 2**0.5  # 0.6745: median of |x|, x standard normal
-
-
-def _look(samples: _Samples, centres: np.ndarray, scale: np.ndarray) -> tuple[float, list[float]]:
-    """How much the tissue around the clicks varies, and the grey value of each click."""
-    textures, levels = [], []
-    for centre in centres:
-        near = balls(centre[None], scale, samples.raw.shape, _TEXTURE_RADIUS)
-        values = samples.raw[near]
-        textures.append(np.median(np.abs(values - np.median(values))) / 0.6745)
-        core = balls(centre[None], scale, samples.raw.shape, _SEED_RADIUS)
-        levels.append(float(np.median(samples.smooth[core])))
-    floor = 0.1 * samples.noise
-    return max(float(np.median(textures)), floor), levels
 
 
 def _choose(p: np.ndarray, scale: np.ndarray, places: int, boxed: bool) -> tuple[float, float]:
