@@ -16,6 +16,8 @@ __all__ = [
     "InputError",
     "NotReady",
     "OtherImageError",
+    "ProtocolError",
+    "ServerError",
     "SessionDamagedError",
     "SessionInUseError",
     "SessionUnwritableError",
@@ -74,6 +76,14 @@ class OtherImageError(InputError):
 
 class FetchError(InputError):
     """A file cannot be downloaded or stored: no network, full disk, damaged or unexpected content."""
+
+
+class ProtocolError(InputError):
+    """What came over the network is not what was agreed on: damaged, cut off, too large, or of another version."""
+
+
+class ServerError(InputError):
+    """A server cannot be reached, turns us away, or failed at its work; the sentence says what to do."""
 
 
 class WeightsError(InputError):

@@ -68,6 +68,9 @@ TORCH_FREE = [
     "napari_sammed.models.random_walker",
     "napari_sammed.backend.base",
     "napari_sammed.backend.local",
+    "napari_sammed.backend.protocol.events",
+    "napari_sammed.backend.protocol.images",
+    "napari_sammed.backend.protocol.questions",
     "napari_sammed.cli",
 ]
 
