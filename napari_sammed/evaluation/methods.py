@@ -6,6 +6,7 @@ A method is opened for an image; what comes out answers the prompts of one struc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,15 @@ from napari_sammed.volume import Volume
 
 
 class Answerer(Protocol):
-    """One image, opened by a method."""
+    """One image, opened by a method.
+
+    Attributes
+    ----------
+    weights : str
+        sha256 of the weights that answered; empty if there are none, or before the first answer.
+    """
+
+    weights: str
 
     def begin(self) -> None:
         """Another structure: forget the prompts so far."""
@@ -36,6 +45,8 @@ class Answerer(Protocol):
 Method = Callable[[Volume], Answerer]
 
 CONFIDENCE_CONNECTED = "confidence-connected"
+PROPAGATION = "+propagation"
+"""Ends the name of a model of slices that is to carry objects through volumes, as in "litemedsam+propagation"."""
 
 
 class ModelAnswerer:
@@ -47,16 +58,27 @@ class ModelAnswerer:
     backend : Backend
     model : str
         Registry name.
+    flat : bool
+        Whether flat images will do.
+
+    Raises
+    ------
+    InputError
+        For a flat image that will not do.
 
     Notes
     -----
-    A 2D model on a volume answers clicks on their slice; the object is then propagated through the stack.
+    A model of slices on a volume answers a prompt on its slice; then all that is marked is propagated through the whole
+    stack, as by the plugin's button.
     """
 
-    def __init__(self, image: Volume, backend: Backend, model: str) -> None:
+    def __init__(self, image: Volume, backend: Backend, model: str, *, flat: bool = True) -> None:
+        if not flat and image.grid.ndim != 3:
+            raise InputError(f"A flat image has no slices to propagate through: ask {model} without {PROPAGATION!r}.")
         self._session = Session(image, backend)
         self._model = model
         self._walks = image.grid.ndim == 3 and 3 not in backend.card(model).dimensions
+        self.weights = ""
 
     def begin(self) -> None:
         if self._session.current is not None:
@@ -65,7 +87,7 @@ class ModelAnswerer:
 
     def answer(self, prompt: Prompt) -> np.ndarray:
         session = self._session
-        session.add(prompt, model=self._model).result()
+        self.weights = session.add(prompt, model=self._model).result().weights_hash
         if self._walks and session.objects[session.current].mask is not None:
             session.propagate(model=self._model).result()
         mask = np.zeros(session.image.grid.shape, bool)
@@ -85,6 +107,7 @@ class ConfidenceConnected:
     off, and so is what lies outside of a box.
     """
 
+    weights = ""
     MULTIPLIER = 2.5
     ITERATIONS = 2
     RADIUS = 1
@@ -145,22 +168,25 @@ class ConfidenceConnected:
 
 
 def methods(names: Sequence[str], backend: Backend) -> Mapping[str, Method]:
-    """Methods by name: those of the registry that take prompts, and `CONFIDENCE_CONNECTED`.
+    """Methods by name: models of the registry that take prompts, models of slices with `PROPAGATION`, and the baseline.
 
     Raises
     ------
     InputError
-        For an unknown name, or a model that takes no prompts.
+        For an unknown name, a model that takes no prompts, or one that has nothing to propagate.
     """
     chosen: dict[str, Method] = {}
     for name in names:
         if name == CONFIDENCE_CONNECTED:
             chosen[name] = ConfidenceConnected
             continue
-        card = backend.card(name)
+        card, walks = backend.card(name.removesuffix(PROPAGATION)), name.endswith(PROPAGATION)
         if not card.prompts:
             raise InputError(f"{card.title} takes no prompts: there is nothing to simulate a user for.")
-        chosen[name] = lambda image, name=card.name: ModelAnswerer(image, backend, name)
+        if walks and 3 in card.dimensions:
+            raise InputError(f"{card.title} sees volumes whole and propagates nothing: leave {PROPAGATION!r} out.")
+        key = card.name + PROPAGATION * walks
+        chosen[key] = partial(ModelAnswerer, backend=backend, model=card.name, flat=not walks)
     return chosen
 
 

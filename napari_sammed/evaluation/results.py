@@ -41,6 +41,8 @@ class Result:
     prompts : list of dict
         As `napari_sammed.prompts.prompt_to_json` gives them.
     seed : int
+    weights : str
+        sha256 of the method's weights; empty if it has none.
     error : str
         Why there is no result; empty if there is one.
     """
@@ -60,6 +62,7 @@ class Result:
     seconds: list[float] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
     seed: int = 0
+    weights: str = ""
     error: str = ""
 
     @property

@@ -178,7 +178,8 @@ def results_of(
                 try:
                     answerer, grid = opened.at(index)
                     random = random_of(plan.seed, case.name, value)
-                    yield replace(result, **go_through(answerer, target, grid, plan.protocol, random, cancel))
+                    lists = go_through(answerer, target, grid, plan.protocol, random, cancel)
+                    yield replace(result, **lists, weights=answerer.weights)
                 except InputError as error:
                     yield replace(result, error=str(error))
 

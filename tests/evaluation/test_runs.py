@@ -54,6 +54,7 @@ def backend():
 class Halves:
     """Answers with half of what a click is on, by grey value: never right, always the same."""
 
+    weights = ""
     opened = 0
 
     def __init__(self, image: Volume) -> None:
