@@ -216,7 +216,8 @@ def _evaluate(
     data: Annotated[Path, typer.Argument(help="Folder of images with labels: nnU-Net's layout, or a plain one.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results and report.", metavar="DIR")],
     model: Annotated[
-        Texts, typer.Option(help="Model, or confidence-connected; may be repeated.", metavar="NAME")
+        Texts,
+        typer.Option(help="Model, also with +propagation, or confidence-connected; may be repeated.", metavar="NAME"),
     ] = None,
     protocol: Annotated[str, typer.Option(help="What the simulated user does; see docs/evaluation.md.")] = "clicks",
     weights: Annotated[Texts, typer.Option(help="Weight file of your own for a model.", metavar="NAME=FILE")] = None,
@@ -227,6 +228,8 @@ def _evaluate(
     seed: Annotated[int, typer.Option(help="Of what is drawn by lot.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes, each with models of its own.", min=1)] = 1,
     pictures: Annotated[bool, typer.Option(help="Show the worst cases in the report.")] = True,
+    tolerance: Annotated[float | None, typer.Option(help="Of the surface Dice, in mm.", metavar="MM")] = None,
+    remark: Annotated[str, typer.Option(help="A sentence for the report.", metavar="TEXT")] = "",
     as_json: Json = False,
 ) -> None:
     """Let simulated users measure models on a folder of images with labels; goes on where it was stopped."""
@@ -246,6 +249,8 @@ def _evaluate(
             seed=seed,
             jobs=jobs,
             pictures=pictures,
+            tolerance=tolerance,
+            remark=remark,
             as_json=as_json,
         )
     )

@@ -26,8 +26,8 @@ COLOURS = np.array(
 _FILL = 0.30  # opacity inside an outline
 _LINE = 2  # pixels
 _GAP = 8  # pixels between planes
-_PLANES = ((0, "A", "P", "R", "L"), (1, "S", "I", "R", "L"), (2, "S", "I", "A", "P"))
-"""Axis across the plane in (z, y, x) of the patient, and the letters at its upper, lower, left and right edge."""
+_LETTERS = ("APRL", "SIRL", "SIAP")
+"""At the upper, lower, left and right edge of the planes across z, y and x of the patient."""
 
 
 def overlay(volume: Volume, labels: np.ndarray, *, window: Window | None = None, height: int = 480) -> np.ndarray:
@@ -63,15 +63,46 @@ def overlay(volume: Volume, labels: np.ndarray, *, window: Window | None = None,
     extents = np.array(labels.shape) * spacing
     scale = height / max(extents[0], extents[1])
     panels = []
-    for axis, *letters in _PLANES:
+    for axis in range(3):
         index = _fullest(labels, axis)
         grey = window.apply(array.take(index, axis), limits)
-        mask = labels.take(index, axis)
-        if axis != 0:  # rows run upwards along z
-            grey, mask = grey[::-1], mask[::-1]
-        picture = _draw(grey, mask, [s for a, s in enumerate(spacing) if a != axis], scale)
-        panels.append(_lettered(picture, letters))
+        sides = [s for a, s in enumerate(spacing) if a != axis]
+        panels.append(_plane(grey, labels.take(index, axis), axis, sides, scale))
     return _side_by_side(panels)
+
+
+def slice_overlay(
+    volume: Volume, index: int, labels: np.ndarray, *, window: Window | None = None, height: int = 480
+) -> np.ndarray:
+    """Draw one slice across the first array axis of a volume, as the patient's plane that it lies nearest to.
+
+    Parameters
+    ----------
+    volume : Volume
+        In 3D.
+    index : int
+        Of the slice.
+    labels : ndarray of bool or int
+        Of the slice's shape; 0 is background.
+    window, height : Window, int
+        As for `overlay`.
+
+    Returns
+    -------
+    ndarray of uint8, (rows, columns, 3)
+    """
+    window = window or Window.auto(volume)
+    order, flips = _to_patient(volume.grid)
+    whole = np.zeros(volume.grid.shape, np.int32)
+    whole[index] = labels
+    array, whole = _turned(volume.array, order, flips), _turned(whole, order, flips)
+    axis = order.index(0)
+    if flips[axis]:
+        index = volume.grid.shape[0] - 1 - index
+    sides = [volume.grid.spacing[a] for place, a in enumerate(order) if place != axis]
+    scale = height / (array.take(index, axis).shape[0] * sides[0])
+    grey = window.apply(array.take(index, axis), window.limits(volume))
+    return _plane(grey, whole.take(index, axis), axis, sides, scale)
 
 
 def write_overlay(
@@ -134,6 +165,13 @@ def _draw(grey: np.ndarray, labels: np.ndarray, spacing: Sequence[float], scale:
         opacity = (_FILL * inside + (1 - _FILL) * line)[..., None]
         picture += opacity * (COLOURS[(int(label) - 1) % len(COLOURS)] - picture)
     return np.rint(picture).astype(np.uint8)
+
+
+def _plane(grey: np.ndarray, labels: np.ndarray, axis: int, spacing: Sequence[float], scale: float) -> np.ndarray:
+    """A plane across an axis of the patient, drawn as a radiologist expects it, with its letters."""
+    if axis != 0:  # rows run upwards along z
+        grey, labels = grey[::-1], labels[::-1]
+    return _lettered(_draw(grey, labels, spacing, scale), _LETTERS[axis])
 
 
 def _lettered(picture: np.ndarray, letters: Sequence[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from PIL import Image
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
 from napari_sammed.intensity import Window
-from napari_sammed.overlay import COLOURS, overlay, write_overlay
+from napari_sammed.overlay import COLOURS, overlay, slice_overlay, write_overlay
 from napari_sammed.volume import Volume
 from tests.orientations import ALL_48, reorient
 
@@ -55,6 +55,22 @@ def test_the_picture_does_not_depend_on_how_the_image_is_stored(head, permutatio
     turned = reorient(volume, permutation, flips)
     turned_labels = reorient(Volume(labels, volume.grid), permutation, flips).array
     np.testing.assert_array_equal(overlay(turned, turned_labels, window=WINDOW, height=120), expected)
+
+
+@pytest.mark.parametrize(("permutation", "flips"), ALL_48)
+def test_one_slice_is_drawn_like_the_whole_however_the_image_is_stored(head, permutation, flips):
+    """Whatever plane of the patient the first array axis gives: that panel of the overlay, at its own scale."""
+    volume, _ = head
+    marked = np.zeros(SHAPE, np.uint8)
+    marked[10, 5, 42] = 1
+    turned = reorient(volume, permutation, flips)
+    labels = reorient(Volume(marked, volume.grid), permutation, flips).array
+    index = int(np.flatnonzero(labels.any(axis=(1, 2)))[0])
+    axis = permutation[0]
+    panel = planes(overlay(volume, marked, window=WINDOW, height=240))[axis]
+    panel = panel[40:200] if axis == 0 else panel  # 40 of 60 mm high
+    drawn = slice_overlay(turned, index, labels[index], window=WINDOW, height=len(panel))
+    np.testing.assert_array_equal(drawn, panel)
 
 
 def test_the_object_lies_where_it_is_and_keeps_its_millimetres(head):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from napari_sammed import __version__
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.commands.common import local_backend
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
@@ -19,8 +20,8 @@ from napari_sammed.evaluation.methods import Method, methods
 from napari_sammed.evaluation.parallel import evaluate_in_processes
 from napari_sammed.evaluation.protocols import Protocol, protocol
 from napari_sammed.evaluation.report import worst_pictures, write_report
-from napari_sammed.evaluation.results import FILE, Result
-from napari_sammed.evaluation.runs import Plan, evaluate
+from napari_sammed.evaluation.results import FILE, Result, read_results
+from napari_sammed.evaluation.runs import Plan, check_weights, evaluate, kept_beside
 from napari_sammed.evaluation.summary import Row, as_csv, as_json, summarise
 
 SUMMARY, TABLE, REPORT = "summary.json", "results.csv", "report.html"
@@ -43,6 +44,8 @@ class Request:
     seed: int = 0
     jobs: int = 1
     pictures: bool = True
+    tolerance: float | None = None
+    remark: str = ""
     as_json: bool = False
 
 
@@ -55,13 +58,14 @@ def run(request: Request) -> None:
         For everything that the user can put right.
     """
     _check_installed()
-    chosen = protocol(request.protocol)
+    chosen = protocol(request.protocol, request.tolerance)
     cases = _chosen(find_cases(request.data), request.cases)
     if request.jobs < 1:
         raise InputError(f"--jobs has to be 1 or more, not {request.jobs}.")
     plan = Plan(chosen, request.seed, request.least_voxels, request.labels)
     names, own = request.models or DEFAULT_METHODS, own_weights(request.weights)
     with local_backend(request.device, own) as backend:
+        check_weights(read_results(request.output), names, backend)
         _run(request, chosen, cases, plan, methods(names, backend), partial(make_methods, names, own, request.device))
 
 
@@ -90,17 +94,19 @@ def _run(
     make: partial[Mapping[str, Method]],
 ) -> None:
     results = _measured(request, cases, asked, plan, make)
+    results += kept_beside(read_results(request.output), results, cases, plan)
     if not results:
         raise InputError(
             f"{request.data} has no structure with {request.least_voxels} voxels or more"
             + (f" among the labels {', '.join(map(str, request.labels))}." if request.labels else ".")
         )
     rows = summarise(results, chosen)
-    _write(request.output / SUMMARY, json.dumps(as_json(rows), indent=1, allow_nan=False) + "\n")
-    _write(request.output / TABLE, as_csv(results))
-    pictures = worst_pictures(results, cases, asked) if request.pictures else []
-    title = f"{request.data.name}: {', '.join(asked)}"
-    write_report(results, chosen, request.output / REPORT, title=title, pictures=pictures)
+    summary = {**_setting(request, chosen), "rows": as_json(rows)}
+    _write(request.output / SUMMARY, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    _write(request.output / TABLE, as_csv(results, chosen))
+    pictures = worst_pictures(results, cases, asked) if request.pictures else {}
+    title = f"{request.data.resolve().name}: {', '.join(dict.fromkeys(r.method for r in results))}"
+    write_report(results, chosen, request.output / REPORT, title=title, remark=request.remark, pictures=pictures)
     _report(request, rows, chosen, results)
 
 
@@ -115,7 +121,7 @@ def _measured(
     cancel = threading.Event()
     work = partial(evaluate, cases, asked, plan, request.output)
     if request.jobs > 1:
-        work = partial(evaluate_in_processes, cases, make, plan, request.output, request.jobs)
+        work = partial(evaluate_in_processes, cases, make, list(asked), plan, request.output, request.jobs)
     with ThreadPoolExecutor(1) as beside, bar() as progress:
         try:
             return wait(beside.submit(work, cancel=cancel, progress=progress))
@@ -123,6 +129,17 @@ def _measured(
             cancel.set()
             note(f"Stopped. The results so far are in {request.output / FILE}; the same command goes on from there.")
             raise
+
+
+def _setting(request: Request, chosen: Protocol) -> dict[str, object]:
+    return {
+        "data": str(request.data),
+        "protocol": chosen.name,
+        "tolerance_mm": chosen.tolerance,
+        "seed": request.seed,
+        "least_voxels": request.least_voxels,
+        "version": __version__,
+    }
 
 
 def _chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
@@ -151,17 +168,18 @@ def _write(path: Path, text: str) -> None:
 def _report(request: Request, rows: Sequence[Row], chosen: Protocol, results: Sequence[Result]) -> None:
     overall = [row for row in rows if row.group == "all"]
     if request.as_json:
-        say_json({"output": str(request.output), "protocol": chosen.name, "methods": as_json(overall)})
+        say_json({"output": str(request.output), **_setting(request, chosen), "methods": as_json(overall)})
         return
     say(f"{chosen.title}: {len({(r.case, r.label) for r in results})} structures, seed {request.seed}")
     width = max(len(row.method) for row in overall)
     rounds = range(1, chosen.rounds + 1)
-    say(f"{'':<{width}}  " + "  ".join(f"Dice {n}" for n in rounds) + "   surface   HD95  to .85   s first    next")
+    titles = "  ".join(f"Dice {n}" for n in rounds) + "   surface   HD95  to .85  to .90   s first    next"
+    say(f"{'':<{width}}  {titles}")
     for row in overall:
         dices = "  ".join(f"{value:6.3f}" for value in row.dice)
         say(
             f"{row.method:<{width}}  {dices}   {row.final_surface_dice:7.3f}  {row.hausdorff_95:5.1f}  {row.to_85:6.1f}"
-            f"   {row.first_seconds:7.2f} {row.next_seconds:7.2f}"
+            f"  {row.to_90:6.1f}   {row.first_seconds:7.2f} {row.next_seconds:7.2f}"
         )
         if row.failed:
             note(f"Note: {row.method} refused {row.failed} structures; {request.output / REPORT} says why.")

@@ -6,6 +6,8 @@
 - Side by side: ``NAME.nii.gz`` and ``NAME_labels.nii.gz`` (or ``_label``, ``_mask``, ``_seg``).
 
 Names of labels come from ``dataset.json`` or a ``labels.json`` (value to name) in the case's or in the upper folder.
+What kind of images they are (CT, MR) comes from ``dataset.json``, from a ``modalities.json`` (case to modality) in the
+upper folder, or from the image.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_sammed.errors import InputError
@@ -40,6 +42,8 @@ class Case:
         What label values are called, as far as it is known.
     modality : str
         What the data set says of how images were made; may be empty.
+    ignored : tuple of int
+        Label values that mark no structure: nnU-Net's label "ignore".
     """
 
     name: str
@@ -47,6 +51,7 @@ class Case:
     labels: Path
     names: Mapping[int, str] = field(default_factory=dict)
     modality: str = ""
+    ignored: tuple[int, ...] = ()
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -62,11 +67,15 @@ def find_cases(folder: Path) -> list[Case]:
         raise InputError(f"{folder} is not a folder.")
     cases = sorted(_nnunet(folder) or _two_folders(folder) or _folders(folder) or _side_by_side(folder), key=_by_name)
     if not cases:
+        inner = sorted(path.parent.name for path in folder.glob("*/labelsTr"))
         raise InputError(
-            f"{folder} holds no images with labels. Known are nnU-Net's layout (imagesTr, labelsTr), folders images "
-            "and labels, one folder a case with image.* and labels.*, and NAME.* beside NAME_labels.*."
+            f"{folder} holds no images with labels. "
+            + (f"Was {folder / inner[0]} meant? " if inner else "")
+            + "Known are nnU-Net's layout (imagesTr, labelsTr), folders images and labels, one folder a case with "
+            "image.* and labels.*, and NAME.* beside NAME_labels.*."
         )
-    return cases
+    modalities = _modalities(folder / "modalities.json", cases)
+    return [replace(case, modality=modalities.get(case.name, case.modality)) for case in cases]
 
 
 def _by_name(case: Case) -> str:
@@ -75,7 +84,7 @@ def _by_name(case: Case) -> str:
 
 def _nnunet(folder: Path) -> list[Case]:
     found = []
-    names, modality = _dataset(folder / "dataset.json")
+    names, modality, ignored = _dataset(folder / "dataset.json")
     for part in ("Tr", "Ts"):
         images: dict[str, Path] = {}
         for path in _images(folder / f"images{part}"):
@@ -83,7 +92,7 @@ def _nnunet(folder: Path) -> list[Case]:
             images.setdefault(_CHANNEL.sub("", stem), path)  # the first channel
         for labels in _images(folder / f"labels{part}"):
             if _stem(labels) in images:
-                found.append(Case(_stem(labels), images[_stem(labels)], labels, names, modality))
+                found.append(Case(_stem(labels), images[_stem(labels)], labels, names, modality, ignored))
     return found
 
 
@@ -150,21 +159,35 @@ def _names(folder: Path) -> dict[int, str]:
                          '"1": "liver".') from None  # fmt: skip
 
 
-def _dataset(path: Path) -> tuple[dict[int, str], str]:
-    """Names and modality from nnU-Net's description: of either version, name to value or value to name."""
+def _dataset(path: Path) -> tuple[dict[int, str], str, tuple[int, ...]]:
+    """Names, modality and ignored values from nnU-Net's description: of either version, name to value or value to name.
+
+    Regions of several values, which nnU-Net can train on, are no labels of the files.
+    """
     if not path.exists():
-        return {}, ""
+        return {}, "", ()
     read = _json(path)
     names: dict[int, str] = {}
     for key, value in dict(read.get("labels", {})).items():
-        try:
+        if str(key).isdigit():
+            names[int(key)] = str(value)
+        elif isinstance(value, int) or str(value).isdigit():
             names[int(value)] = str(key)
-        except (TypeError, ValueError):
-            if str(key).isdigit():
-                names[int(key)] = str(value)
     names.pop(0, None)
+    ignored = tuple(value for value, name in names.items() if name == "ignore")
     channels = dict(read.get("channel_names") or read.get("modality") or {})
-    return names, str(channels.get("0", ""))
+    return names, str(channels.get("0", "")), ignored
+
+
+def _modalities(path: Path, cases: list[Case]) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    read = _json(path)
+    unknown = sorted(set(read) - {case.name for case in cases})
+    if unknown:
+        raise InputError(f"{path} tells of {unknown[0]!r}, which is none of the cases: it needs entries like "
+                         f'"{cases[0].name}": "MR".')  # fmt: skip
+    return {str(name): str(modality) for name, modality in read.items()}
 
 
 def _json(path: Path) -> dict:

@@ -77,14 +77,15 @@ def hausdorff_95(mask: np.ndarray, reference: np.ndarray, spacing: Sequence[floa
     return float(found)
 
 
-def area_under_curve(values: Sequence[float]) -> float:
+def area_under_curve(values: Sequence[float], *, undivided: bool = False) -> float:
     """Area under a metric over the interactions by the trapezoidal rule, divided by its width: a mean, 0..1.
 
-    The challenge on interactive 3D segmentation (CVPR 2025) reports it undivided, up to 4 for five clicks.
+    With `undivided`, as the challenge on interactive 3D segmentation (CVPR 2025) reports it: up to 4 for five clicks.
     """
     if len(values) < 2:
-        return float(values[0]) if values else math.nan
-    return float(np.trapezoid(values) if hasattr(np, "trapezoid") else np.trapz(values)) / (len(values) - 1)
+        return float(values[0]) if len(values) else math.nan
+    area = float(np.trapezoid(values) if hasattr(np, "trapezoid") else np.trapz(values))
+    return area if undivided else area / (len(values) - 1)
 
 
 def interactions_to(values: Sequence[float], target: float) -> int | None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sammed.evaluation.summary import Row
-from napari_sammed.overlay import overlay
+from napari_sammed.overlay import overlay, slice_overlay
 from napari_sammed.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_HEIGHT = 260  # pixels of a picture
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of the methods, in their order: those of Okabe and Ito, which people with any kind of colour vision tell apart."""
@@ -57,20 +59,26 @@ def bars(rows: Sequence[Row]) -> str:
     return _address(figure)
 
 
-def picture(image: Volume, target: np.ndarray, mask: np.ndarray) -> str:
+def picture(image: Volume, target: np.ndarray, mask: np.ndarray, index: int | None = None) -> str:
     """The reference (orange) and an answer (blue; green where both agree) on an image.
 
     Parameters
     ----------
     image : Volume
     target, mask : ndarray of bool
-        Of the image's shape.
+        Of the image's shape, or of that of the slice.
+    index : int, optional
+        Of the slice across the first axis that they are about.
     """
     from PIL import Image
 
     labels = target.astype(np.uint8) + 2 * mask.astype(np.uint8)
+    if index is None:
+        drawn = overlay(image, labels, height=_HEIGHT)
+    else:
+        drawn = slice_overlay(image, index, labels, height=_HEIGHT)
     buffer = io.BytesIO()
-    Image.fromarray(overlay(image, labels, height=260)).quantize(128).save(buffer, "PNG", optimize=True)
+    Image.fromarray(drawn).quantize(128).save(buffer, "PNG", optimize=True)
     return _as_address(buffer)
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_sammed import __version__
 from napari_sammed.evaluation.cases import Case
 from napari_sammed.evaluation.methods import Method
 from napari_sammed.evaluation.plots import bars, curves, picture
 from napari_sammed.evaluation.protocols import Protocol
 from napari_sammed.evaluation.results import Result
+from napari_sammed.evaluation.runs import Opened
 from napari_sammed.evaluation.summary import GROUPS, Row, summarise
 from napari_sammed.prompts import prompt_from_json
-from napari_sammed.volume import Volume, read_volume, resample_labels
+from napari_sammed.volume import read_volume, resample_labels
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -29,7 +31,8 @@ img { max-width: 100%; }
 figure { margin: 0 0 1rem; } figcaption { font-size: 13px; }
 .note { color: #555; font-size: 13px; }
 """
-_WORST = 6
+WORST = 3
+"""Pictures of each method."""
 
 
 def write_report(
@@ -38,7 +41,8 @@ def write_report(
     path: Path,
     *,
     title: str,
-    pictures: Sequence[tuple[str, str]] = (),
+    remark: str = "",
+    pictures: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> None:
     """Write the page.
 
@@ -48,8 +52,10 @@ def write_report(
     protocol : Protocol
     path : Path
     title : str
-    pictures : sequence of (str, str)
-        Caption and data address of each; see `worst_pictures`.
+    remark : str
+        Something to know about the data; a paragraph near the top.
+    pictures : mapping of str to sequence of (str, str), optional
+        For each method caption and data address; see `worst_pictures`.
     """
     rows = summarise(results, protocol)
     overall = [row for row in rows if row.group == "all"]
@@ -57,7 +63,8 @@ def write_report(
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(protocol.title)}. {html.escape(protocol.source)}</p>",
-        f"<p class='note'>{html.escape(_setting(results))}</p>",
+        *([f"<p>{html.escape(remark)}</p>"] if remark else []),
+        f"<p class='note'>{html.escape(_setting(results, protocol))}</p>",
         "<h2>Methods</h2>",
         _table(overall, "", protocol),
         f"<img alt='Dice and surface Dice after each prompt' src='{curves(overall, protocol.tolerance)}'>",
@@ -69,11 +76,19 @@ def write_report(
             if group == "structure":
                 parts.append(f"<img alt='Dice by structure' src='{bars(part)}'>")
     if pictures:
-        parts.append("<h2>Where it went worst</h2><p class='note'>Orange: reference. Blue: answer. Green: both.</p>")
+        parts.append(
+            "<h2>Where it went worst</h2><p class='note'>The lowest last Dice of each method. Orange: reference only. "
+            "Blue: answer only. Green: both. A anterior, P posterior, S superior, I inferior, R and L the patient's "
+            "right and left.</p>"
+        )
+    for method, shown in (pictures or {}).items():
+        parts.append(f"<h3>{html.escape(method)}</h3><div class='worst'>")
         parts += [
-            f"<figure><img alt='' src='{address}'><figcaption>{html.escape(caption)}</figcaption></figure>"
-            for caption, address in pictures
+            f"<figure><img alt='{html.escape(caption, quote=True)}' src='{address}'>"
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for caption, address in shown
         ]
+        parts.append("</div>")
     errors = [result for result in results if result.error]
     if errors:
         lines = (f"{r.case}, {r.name}, {r.method}: {r.error}" for r in errors)
@@ -83,9 +98,9 @@ def write_report(
 
 
 def worst_pictures(
-    results: Sequence[Result], cases: Sequence[Case], methods: Mapping[str, Method], count: int = _WORST
-) -> list[tuple[str, str]]:
-    """Pictures of the structures with the lowest final Dice, asked again with the prompts that were kept.
+    results: Sequence[Result], cases: Sequence[Case], methods: Mapping[str, Method], count: int = WORST
+) -> dict[str, list[tuple[str, str]]]:
+    """Pictures of each method's lowest final Dices, of structures that are asked again with the prompts that were kept.
 
     Parameters
     ----------
@@ -94,58 +109,68 @@ def worst_pictures(
         Where the images are.
     methods : mapping of str to Method
     count : int
-        Pictures at most.
+        Pictures of each method at most.
 
     Returns
     -------
-    list of (str, str)
-        Caption and data address.
+    dict of str to list of (str, str)
+        Caption and data address by method, the lowest Dice first.
     """
     known = {case.name: case for case in cases}
-    good = [r for r in results if r.dice and r.case in known and r.method in methods]
-    pictures = []
-    for result in sorted(good, key=lambda r: r.dice[-1])[:count]:
-        image, target = _of(result, known[result.case])
-        answerer = methods[result.method](image)
-        mask = np.zeros_like(target)
-        answerer.begin()
-        for prompt in result.prompts:
-            mask = answerer.answer(prompt_from_json(prompt))
-        answerer.close()
-        caption = f"{result.case}, {result.name}, {result.method}: Dice {result.dice[-1]:.3f}"
-        pictures.append((caption, picture(image, target, mask)))
+    pictures = {}
+    for name, method in methods.items():
+        good = [r for r in results if r.method == name and r.dice and r.case in known]
+        worst = sorted(good, key=lambda r: r.dice[-1])[:count]
+        shown: dict[int, tuple[str, str]] = {}
+        for case in dict.fromkeys(result.case for result in worst):  # an image is read and encoded once
+            wanted = {place: result for place, result in enumerate(worst) if result.case == case}
+            shown |= _drawn(known[case], wanted, method)
+        if shown:
+            pictures[name] = [shown[place] for place in sorted(shown)]
     return pictures
 
 
-def _of(result: Result, case: Case) -> tuple[Volume, np.ndarray]:
-    """The image or slice that a result is about, and its target."""
+def _drawn(case: Case, wanted: Mapping[int, Result], method: Method) -> dict[int, tuple[str, str]]:
+    """Captions and pictures of some results about one case."""
     image = read_volume(case.image)
-    target = resample_labels(read_volume(case.labels), image.grid) == result.label
-    if result.slice is None:
-        return image, target
-    from napari_sammed.geometry import Grid
+    reference = resample_labels(read_volume(case.labels), image.grid)
+    shown = {}
+    with Opened(image, method) as opened:
+        for place, result in wanted.items():
+            target = reference == result.label
+            if result.slice is not None:
+                target = target[result.slice]
+            answerer, _ = opened.at(result.slice)
+            mask = np.zeros_like(target)
+            answerer.begin()
+            for prompt in result.prompts:
+                mask = answerer.answer(prompt_from_json(prompt))
+            caption = f"{result.case}, {result.name}: Dice {result.dice[-1]:.3f} after {len(result.prompts)} prompts"
+            shown[place] = caption, picture(image, target, mask, result.slice)
+    return shown
 
-    flat = Grid.plain(image.grid.shape[1:], image.grid.spacing[1:])
-    return Volume(image.array[result.slice], flat, image.name, image.modality), target[result.slice]
 
-
-def _setting(results: Sequence[Result]) -> str:
+def _setting(results: Sequence[Result], protocol: Protocol) -> str:
     cases, seeds = {result.case for result in results}, sorted({result.seed for result in results})
+    structures, least = {(r.case, r.label) for r in results}, min(r.voxels for r in results)
     return (
-        f"{len(cases)} cases, {len({(r.case, r.label) for r in results})} structures, seed "
-        f"{', '.join(map(str, seeds))}. {platform.system()} {platform.machine()}, Python {platform.python_version()}. "
-        "Seconds include everything between a prompt and its mask; they depend on the machine and on what else it did."
+        f"{len(cases)} cases, {len(structures)} structures of {least} voxels or more, protocol {protocol.name}, seed "
+        f"{', '.join(map(str, seeds))}. napari-sammed {__version__}, {platform.system()} {platform.machine()}, Python "
+        f"{platform.python_version()}. Seconds include everything between a prompt and its mask; they depend on the "
+        "machine and on what else it did."
     )
 
 
 def _table(rows: Sequence[Row], group: str, protocol: Protocol) -> str:
     rounds = max((len(row.dice) for row in rows), default=0)
-    shown = [n for n in (1, 3, 5, rounds) if n <= rounds]
-    shown = list(dict.fromkeys(shown))
+    shown = list(dict.fromkeys(n for n in (1, 3, 5, rounds) if n <= rounds))
+    if not protocol.best:
+        shown = [n for n in shown if n < rounds]  # the last one is the final one
     final = "best" if protocol.best else "final"
     titles = [
         "method", *([group] if group else []), "structures", *(f"Dice {n}" for n in shown), f"{final} Dice",
-        "area Dice", f"{final} surface Dice", "HD95 mm", "prompts to .85", "to .90", "reach .90", "first s", "next s",
+        "area Dice", f"{final} surface Dice", "area surface Dice", "HD95 mm", "prompts to .85", "to .90", "reach .85",
+        "reach .90", "first s", "next s",
     ]  # fmt: skip
     lines = ["<table><thead><tr>", *(f"<th>{html.escape(t)}</th>" for t in titles), "</tr></thead><tbody>"]
     for row in rows:
@@ -154,7 +179,8 @@ def _table(rows: Sequence[Row], group: str, protocol: Protocol) -> str:
             row.method, *([row.value] if group else []), count,
             *(_number(row.dice[n - 1] if len(row.dice) >= n else math.nan) for n in shown),
             _number(row.final_dice), _number(row.dice_auc), _number(row.final_surface_dice),
-            _number(row.hausdorff_95, 1), _number(row.to_85, 1), _number(row.to_90, 1), _number(row.reached_90, 2),
+            _number(row.surface_dice_auc), _number(row.hausdorff_95, 1), _number(row.to_85, 1), _number(row.to_90, 1),
+            _number(row.reached_85, 2), _number(row.reached_90, 2),
             _number(row.first_seconds, 2), _number(row.next_seconds, 2),
         ]  # fmt: skip
         lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")

@@ -17,9 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from napari_sammed.backend.base import Cancel, Progress
+from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.evaluation.cases import Case
-from napari_sammed.evaluation.methods import Answerer, Method
+from napari_sammed.evaluation.methods import PROPAGATION, Answerer, Method
 from napari_sammed.evaluation.metrics import dice, hausdorff_95, surface_dice
 from napari_sammed.evaluation.protocols import Protocol
 from napari_sammed.evaluation.results import Key, Result, keeping, read_results
@@ -81,18 +82,51 @@ def evaluate(
     wanted: list[Result] = []
     with keeping(folder) as keep:
         for number, case in enumerate(cases):
-            for result in results_of(case, methods, plan, known, cancel):
+            for result in results_of(case, methods, plan, known, cancel, _part(progress, number, len(cases))):
                 if result.key not in known:
                     keep(result)
                 wanted.append(result)
-                if progress is not None:
-                    progress(f"{case.name}: {result.name} with {result.method}", number / len(cases))
     return wanted
+
+
+def _part(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Progress within one of several cases as a part of all of them."""
+    return None if progress is None else lambda text, share: progress(text, (number + share) / count)
 
 
 def answered(results: Sequence[Result]) -> dict[Key, Result]:
     """Results by key, without those that only say why there is none: they are tried again."""
     return {result.key: result for result in results if not result.error}
+
+
+def kept_beside(kept: Sequence[Result], measured: Sequence[Result], cases: Sequence[Case], plan: Plan) -> list[Result]:
+    """What a folder holds of earlier methods about the same cases, with the same plan."""
+    names, methods = {case.name for case in cases}, {result.method for result in measured}
+    asked = {(result.case, result.label) for result in measured}
+    return [
+        result
+        for result in kept
+        if result.method not in methods
+        and result.case in names
+        and (result.case, result.label) in asked
+        and (result.protocol, result.seed) == (plan.protocol.name, plan.seed)
+    ]
+
+
+def check_weights(kept: Sequence[Result], names: Sequence[str], backend: LocalBackend) -> None:
+    """Refuse to go on where a model of the same name has other weights by now, whose results would be mixed in.
+
+    Raises
+    ------
+    InputError
+    """
+    for name in names:
+        before = {result.weights for result in kept if result.method == name and result.weights}
+        if before and before != {now := backend.load(name.removesuffix(PROPAGATION)).weights_hash}:
+            raise InputError(
+                f"What is kept of {name} was measured with other weights ({min(before)[:12]}, now {now[:12]}): choose "
+                "another folder for the results."
+            )
 
 
 def random_of(seed: int, case: str, label: int) -> np.random.Generator:
@@ -138,6 +172,7 @@ def results_of(
     plan: Plan,
     known: Mapping[Key, Result],
     cancel: Cancel | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Result]:
     """The results about one case, one after the other; known ones are not measured again.
 
@@ -149,42 +184,58 @@ def results_of(
     """
     image = read_volume(case.image)
     reference = resample_labels(read_volume(case.labels), image.grid)
-    values = [int(v) for v in np.unique(reference) if v > 0 and (not plan.labels or int(v) in plan.labels)]
-    for name, method in methods.items():
-        with _Opened(image, method) as opened:
-            for value in values:
-                target, index = reference == value, None
-                if plan.protocol.flat and image.grid.ndim == 3:
-                    index = int(target.sum(axis=(1, 2)).argmax())
-                    target = target[index]
-                voxels = int(target.sum())
-                if voxels < plan.least_voxels:
+    questions = list(_questions(case, image, reference, plan))
+    for number, (name, method) in enumerate(methods.items()):
+        with Opened(image, method) as opened:
+            for place, question in enumerate(questions):
+                result = replace(question, method=name)
+                done = known.get(result.key)
+                if done is not None:  # names and modality may be known better by now
+                    yield replace(done, name=result.name, modality=result.modality)
                     continue
-                result = Result(
-                    case.name,
-                    name,
-                    plan.protocol.name,
-                    value,
-                    case.names.get(value, str(value)),
-                    case.modality or image.modality or "",
-                    voxels,
-                    _size(voxels, image.grid.spacing[image.grid.ndim - target.ndim :]),
-                    index,
-                    seed=plan.seed,
-                )
-                if result.key in known:
-                    yield known[result.key]
-                    continue
+                if progress is not None:
+                    share = (number + place / len(questions)) / len(methods)
+                    progress(f"{case.name}: {result.name} with {name}", share)
+                target = reference == result.label
+                if result.slice is not None:
+                    target = target[result.slice]
                 try:
-                    answerer, grid = opened.at(index)
-                    random = random_of(plan.seed, case.name, value)
+                    answerer, grid = opened.at(result.slice)
+                    random = random_of(plan.seed, case.name, result.label)
                     lists = go_through(answerer, target, grid, plan.protocol, random, cancel)
                     yield replace(result, **lists, weights=answerer.weights)
                 except InputError as error:
                     yield replace(result, error=str(error))
 
 
-class _Opened:
+def _questions(case: Case, image: Volume, reference: np.ndarray, plan: Plan) -> Iterator[Result]:
+    """What is asked about a case: results without method and answers."""
+    spacing = image.grid.spacing
+    for value in map(int, np.unique(reference)):
+        if value <= 0 or value in case.ignored or (plan.labels and value not in plan.labels):
+            continue
+        target, index = reference == value, None
+        if plan.protocol.flat and image.grid.ndim == 3:
+            index = int(target.sum(axis=(1, 2)).argmax())
+            target = target[index]
+        voxels = int(target.sum())
+        if voxels < plan.least_voxels:
+            continue
+        yield Result(
+            case.name,
+            "",
+            plan.protocol.name,
+            value,
+            case.names.get(value, str(value)),
+            case.modality or image.modality or "",
+            voxels,
+            _size(voxels, spacing[image.grid.ndim - target.ndim :]),
+            index,
+            seed=plan.seed,
+        )
+
+
+class Opened:
     """An image, or slices of it, opened by a method as they are needed."""
 
     def __init__(self, image: Volume, method: Method) -> None:

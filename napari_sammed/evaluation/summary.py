@@ -39,7 +39,7 @@ class Row:
     final_dice, final_surface_dice : float
         Of the last round, or of the best one where the protocol says so.
     dice_auc, surface_dice_auc : float
-        Area under the curve over the rounds, 0..1.
+        Area under the curve over the rounds that the protocol counts, 0..1, or undivided where it says so.
     hausdorff_95 : float
         Median of the last round, mm, over the structures where a mask was found; NaN if there are none.
     to_85, to_90 : float
@@ -87,18 +87,27 @@ def summarise(results: Sequence[Result], protocol: Protocol) -> list[Row]:
     return rows
 
 
-def as_csv(results: Sequence[Result]) -> str:
-    """One line a structure and method, with Dice, surface Dice and seconds after each prompt."""
+def area(values: Sequence[float], protocol: Protocol) -> float:
+    """Area under a curve over the rounds that a protocol counts."""
+    return area_under_curve(values[protocol.skipped :], undivided=protocol.undivided)
+
+
+def as_csv(results: Sequence[Result], protocol: Protocol) -> str:
+    """One line a structure and method: areas, prompts to a Dice, then each metric after each prompt."""
     rounds = max((len(result.dice) for result in results), default=0)
     names = ("case", "method", "protocol", "seed", "label", "name", "modality", "voxels", "volume", "slice", "error")
     metrics = ("dice", "surface_dice", "hausdorff_95", "seconds")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *(f"{metric}_{n + 1}" for metric in metrics for n in range(rounds))])
+    summed = ("dice_auc", "surface_dice_auc", "to_85", "to_90")
+    writer.writerow([*names, *summed, *(f"{metric}_{n + 1}" for metric in metrics for n in range(rounds))])
     for result in results:
         lists = [getattr(result, metric) for metric in metrics]
+        areas = [round(area(values, protocol), 5) if values else "" for values in (result.dice, result.surface_dice)]
+        reached = ["" if (n := interactions_to(result.dice, target)) is None else n for target in (0.85, 0.90)]
         cells = [values[n] if n < len(values) else "" for values in lists for n in range(rounds)]
-        writer.writerow([*("" if (v := getattr(result, n)) is None else v for n in names), *cells])
+        own = ["" if (v := getattr(result, n)) is None else v for n in names]
+        writer.writerow([*own, *areas, *reached, *cells])
     return text.getvalue()
 
 
@@ -126,8 +135,8 @@ def _row(results: Sequence[Result], protocol: Protocol, group: str, value: str) 
         surface_dice=tuple(surfaces.mean(0).tolist()) if good else (),
         final_dice=_mean([pick(line) for line in dices]),
         final_surface_dice=_mean([pick(line) for line in surfaces]),
-        dice_auc=_mean([area_under_curve(line) for line in dices]),
-        surface_dice_auc=_mean([area_under_curve(line) for line in surfaces]),
+        dice_auc=_mean([area(line, protocol) for line in dices]),
+        surface_dice_auc=_mean([area(line, protocol) for line in surfaces]),
         hausdorff_95=float(np.median(distances)) if distances else float("nan"),
         to_85=_mean([n or protocol.rounds + 1 for n in to[0.85]]),
         to_90=_mean([n or protocol.rounds + 1 for n in to[0.90]]),

@@ -15,7 +15,7 @@ from scipy import ndimage
 from skimage.graph import route_through_array
 from skimage.morphology import skeletonize
 
-from napari_sammed.evaluation.clicks import innermost, next_click
+from napari_sammed.evaluation.clicks import innermost, largest_piece, next_click
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.prompts import Point, Prompt, Stroke
 
@@ -106,6 +106,23 @@ def largest_mistake(situation: Situation, random: np.random.Generator) -> Point 
     return next_click(situation.mask, situation.target, situation.grid.spacing)
 
 
+def challenge_mistake(situation: Situation, random: np.random.Generator) -> Point | None:
+    """A click where the largest mistake is deepest; ties are broken by lot.
+
+    As the challenge on interactive 3D segmentation (CVPR 2025) gives it: what was missed and what leaked are one
+    mistake where they touch, corners count as touching, and depth is in voxels.
+    """
+    wrong = situation.mask ^ situation.target
+    around = Box.of_mask(wrong)
+    if around is None:
+        return None
+    pieces, _ = ndimage.label(wrong[around.slices], np.ones((3,) * wrong.ndim))
+    largest = pieces == int(np.bincount(pieces.ravel())[1:].argmax()) + 1
+    depth = ndimage.distance_transform_edt(np.pad(largest, 1))[(slice(1, -1),) * wrong.ndim]
+    place = tuple(i + lo for i, lo in zip(_any_of(depth == depth.max(), random), around.low, strict=True))
+    return Point(place, bool(situation.target[place]))
+
+
 def any_mistake(situation: Situation, random: np.random.Generator) -> Point | None:
     """A click on any wrong voxel (SAM-Med3D and SAM-Med2D; sheet sam_med3d, section 9)."""
     wrong = situation.mask ^ situation.target
@@ -120,29 +137,29 @@ def deep_mistake(situation: Situation, random: np.random.Generator) -> Point | N
 
     Among the voxels of that kind that are more than half as deep as the deepest one.
     """
-    deepest: tuple[float, np.ndarray, bool] | None = None
+    deepest: tuple[float, np.ndarray, tuple[int, ...], bool] | None = None
     for wrong, positive in ((situation.target & ~situation.mask, True), (situation.mask & ~situation.target, False)):
         if wrong.any():
-            inner = (slice(1, -1),) * wrong.ndim
-            depth = ndimage.distance_transform_edt(np.pad(wrong, 1), sampling=situation.grid.spacing)[inner]
+            around, inner = Box.of_mask(wrong), (slice(1, -1),) * wrong.ndim
+            padded = np.pad(wrong[around.slices], 1)
+            depth = ndimage.distance_transform_edt(padded, sampling=situation.grid.spacing)[inner]
             if deepest is None or depth.max() > deepest[0]:
-                deepest = float(depth.max()), depth, positive
+                deepest = float(depth.max()), depth, around.low, positive
     if deepest is None:
         return None
-    most, depth, positive = deepest
-    return Point(_any_of(depth > most / 2, random), positive)
+    most, depth, low, positive = deepest
+    place = _any_of(depth > most / 2, random)
+    return Point(tuple(i + lo for i, lo in zip(place, low, strict=True)), positive)
 
 
 def stroke_mistake(situation: Situation, random: np.random.Generator) -> Stroke | None:
     """A stroke along the middle of the largest connected piece of what was missed or of what leaked."""
-    best: tuple[int, np.ndarray, bool] | None = None
-    for wrong, positive in ((situation.target & ~situation.mask, True), (situation.mask & ~situation.target, False)):
-        pieces, count = ndimage.label(wrong)
-        if count:
-            sizes = np.bincount(pieces.ravel())[1:]
-            if best is None or sizes.max() > best[0]:
-                best = int(sizes.max()), pieces == int(sizes.argmax()) + 1, positive
-    return None if best is None else _stroke(best[1], best[2])
+    found = largest_piece(situation.mask, situation.target)
+    if found is None:
+        return None
+    piece, low, positive = found
+    stroke = _stroke(piece, positive)
+    return Stroke(tuple(tuple(np.add(point, low).tolist()) for point in stroke.points), positive)
 
 
 def _any_of(mask: np.ndarray, random: np.random.Generator) -> tuple[int, ...]:

@@ -46,6 +46,23 @@ def test_the_older_description_of_nnunet_names_values(tmp_path):
     assert case.names == {1: "heart"} and case.modality == "MRI"
 
 
+def test_what_nnunet_ignores_is_no_structure_and_regions_are_no_labels(tmp_path):
+    touch(tmp_path / "imagesTr" / "a_0000.nii.gz", tmp_path / "labelsTr" / "a.nii.gz")
+    labels = {"background": 0, "whole tumour": [1, 2], "oedema": 1, "core": "2", "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1"}, "labels": labels}))
+    case = find_cases(tmp_path)[0]
+    assert case.names == {1: "oedema", 2: "core", 3: "ignore"} and case.ignored == (3,)
+
+
+def test_modalities_of_plain_folders(tmp_path):
+    touch(*(tmp_path / name for name in ("x.nii.gz", "x_seg.nii.gz", "y.nii.gz", "y_seg.nii.gz")))
+    (tmp_path / "modalities.json").write_text('{"x": "MR"}')
+    assert [case.modality for case in find_cases(tmp_path)] == ["MR", ""]
+    (tmp_path / "modalities.json").write_text('{"z": "MR"}')
+    with pytest.raises(InputError, match="'z', which is none of the cases"):
+        find_cases(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["labels", "masks", "segmentations"])
 @pytest.mark.parametrize("label", ["one.nrrd", "one_mask.nrrd"])
 def test_two_folders(tmp_path, folder, label):
@@ -73,6 +90,9 @@ def test_side_by_side(tmp_path):
 
 def test_nothing_found_says_what_would_be(tmp_path):
     with pytest.raises(InputError, match="imagesTr"):
+        find_cases(tmp_path)
+    touch(tmp_path / "Dataset001_X" / "labelsTr" / "a.nii.gz")
+    with pytest.raises(InputError, match=r"Was .*Dataset001_X meant\?"):
         find_cases(tmp_path)
     with pytest.raises(InputError, match="not a folder"):
         find_cases(tmp_path / "none")

@@ -14,19 +14,21 @@ import pytest
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.cli import main
 from napari_sammed.commands.evaluate import make_methods
-from napari_sammed.errors import Cancelled
+from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.evaluation import results as kept
 from napari_sammed.evaluation.cases import find_cases
 from napari_sammed.evaluation.methods import ConfidenceConnected, methods
 from napari_sammed.evaluation.parallel import evaluate_in_processes
 from napari_sammed.evaluation.protocols import protocol
+from napari_sammed.evaluation.report import worst_pictures
 from napari_sammed.evaluation.results import read_results
-from napari_sammed.evaluation.runs import Plan, evaluate
+from napari_sammed.evaluation.runs import Plan, check_weights, evaluate
 from napari_sammed.evaluation.summary import summarise
 from napari_sammed.geometry import Grid
 from napari_sammed.prompts import Point
 from napari_sammed.volume import Volume, write_mask, write_volume
 from tests.phantoms import two_balls
+from tests.thresholder import Thresholder
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_processes_give_the_same_results(data, tmp_path, backend):
     names = ("confidence-connected", "random-walker")
     make = partial(make_methods, names, {}, "cpu")
     alone = evaluate(cases, methods(names, backend), plan, tmp_path / "alone")
-    together = evaluate_in_processes(cases, make, plan, tmp_path / "together", 2)
+    together = evaluate_in_processes(cases, make, names, plan, tmp_path / "together", 2)
     for one, other in zip(alone, together, strict=True):
         assert (one.key, one.dice, one.surface_dice, one.prompts) == (
             other.key, other.dice, other.surface_dice, other.prompts,
@@ -129,6 +131,10 @@ def test_processes_give_the_same_results(data, tmp_path, backend):
 def test_flat_protocols_look_at_the_largest_slice(data, tmp_path, backend):
     found = evaluate(find_cases(data), methods(["random-walker"], backend), Plan(protocol("medsam")), tmp_path)
     _, first, _ = two_balls()
+    page = worst_pictures(found, find_cases(data), methods(["random-walker"], backend))
+    assert [caption.split(":")[0] for caption, _ in page["random-walker"]][:1] == [
+        min((r for r in found), key=lambda r: r.dice[-1]).case + ", " + min(found, key=lambda r: r.dice[-1]).name
+    ]
     assert found[0].slice == int(first.sum(axis=(1, 2)).argmax()) and found[0].voxels == first[found[0].slice].sum()
     assert len(found[0].dice) == 1 and found[0].prompts[0]["kind"] == "box" and len(found[0].prompts[0]["low"]) == 2
 
@@ -151,6 +157,36 @@ def test_a_method_that_refuses_is_named_and_the_others_go_on(data, tmp_path):
     assert not any(r.error for r in again), "what was refused is tried again"
 
 
+def test_methods_of_earlier_runs_stay_in_the_report(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["evaluate", str(data), "-o", str(out), "--no-pictures", "--remark", "Two balls."]
+    assert main([*arguments, "--model", "random-walker"]) == main([*arguments, "--model", "confidence-connected"]) == 0
+    rows = json.loads((out / "summary.json").read_text())["rows"]
+    assert [r["method"] for r in rows if r["group"] == "all"] == ["confidence-connected", "random-walker"]
+    assert len(read_results(out)) == 8 and "<p>Two balls.</p>" in (out / "report.html").read_text()
+    capsys.readouterr()
+    assert main([*arguments, "--model", "random-walker", "--case", "one", "--label", "1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {r["method"]: r["count"] for r in shown["methods"]} == {"random-walker": 1, "confidence-connected": 1}
+
+
+def test_other_weights_under_the_same_name_are_refused(data, tmp_path):
+    backend = LocalBackend("cpu", models={"planar": Thresholder(planar=True)})
+    asked = methods(["planar"], backend)
+    found = evaluate(find_cases(data)[:1], asked, Plan(protocol("clicks")), tmp_path)
+    backend.shutdown()
+    assert {result.weights for result in found} == {"thresholder-1"}
+    check_weights(found, ["planar"], backend_of("thresholder-1"))
+    with pytest.raises(InputError, match=r"planar was measured with other weights \(thresholder-, now another\)"):
+        check_weights(found, ["planar"], backend_of("another"))
+
+
+def backend_of(weights: str) -> LocalBackend:
+    model = Thresholder(planar=True)
+    model.weights_hash = weights
+    return LocalBackend("cpu", models={"planar": model})
+
+
 def test_region_growing_answers_a_click_and_cuts_at_negative_ones():
     array = np.random.default_rng(0).normal(0, 3, (10, 40, 40))
     array[2:8, 10:30, 5:36] += 100
@@ -170,7 +206,9 @@ def test_the_command_writes_tables_and_a_page(data, tmp_path, capsys):
     assert main([*arguments, "--model", "confidence-connected"]) == 0
     shown = capsys.readouterr().out
     assert "random-walker" in shown and "4 structures" in shown
-    rows = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["protocol"], summary["seed"], summary["tolerance_mm"]) == ("cvpr2025", 0, 2)
+    rows = summary["rows"]
     walker = next(row for row in rows if row["method"] == "random-walker" and row["group"] == "all")
     assert walker["count"] == 4 and walker["final_dice"] > 0.95 and len(walker["dice"]) == 6
     assert {row["value"] for row in rows if row["group"] == "structure"} == {"left", "right"}
@@ -190,6 +228,8 @@ def test_the_command_writes_tables_and_a_page(data, tmp_path, capsys):
         (["--case", "three"], "no case 'three'"),
         (["--label", "9"], "labels 9"),
         (["--weights", "file.pth"], "NAME=FILE"),
+        (["--tolerance", "0"], "more than 0 mm"),
+        (["--model", "random-walker+propagation"], "leave '+propagation' out"),
     ],
 )
 def test_bad_input_is_refused_with_one_line(data, tmp_path, capsys, arguments, words):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_sammed.errors import InputError
-from napari_sammed.evaluation.metrics import area_under_curve, hausdorff_95, interactions_to, surface_dice
+from napari_sammed.evaluation.metrics import area_under_curve, dice, hausdorff_95, interactions_to, surface_dice
 
 SPACING = (3.0, 1.0, 0.5)
 
@@ -64,8 +64,20 @@ def test_empty_masks_are_defined():
         surface_dice(block(), block()[1:], SPACING, 1)
 
 
+def test_dice_is_that_of_monai():
+    import torch
+    from monai.metrics import compute_dice
+
+    masks = [block(), block((0, 2, 0)), np.zeros_like(block())]
+    for one in masks:
+        for other in masks:
+            theirs = compute_dice(*(torch.from_numpy(m)[None, None] for m in (one, other)), ignore_empty=False)
+            assert dice(one, other) == pytest.approx(float(theirs), abs=1e-6)
+
+
 def test_curves_over_the_prompts():
     assert area_under_curve([0.0, 1.0, 1.0]) == pytest.approx(0.75)
+    assert area_under_curve([0.0, 1.0, 1.0], undivided=True) == pytest.approx(1.5)
     assert area_under_curve([0.4]) == 0.4 and math.isnan(area_under_curve([]))
     assert interactions_to([0.2, 0.86, 0.84, 0.91], 0.85) == 2
     assert interactions_to([0.2, 0.86], 0.9) is None

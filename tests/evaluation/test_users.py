@@ -113,6 +113,42 @@ def test_every_protocol_can_be_gone_through(name, target):
         assert chosen.correct(situation(target), random) is not None
 
 
+def test_clicks_of_the_challenge_are_deepest_in_the_largest_mistake_of_either_kind(target):
+    """A missed and a leaked part that touch at a corner are one mistake, larger than either of two others."""
+    mask = target.copy()
+    mask[2:9, 10:20, 12:20] = False  # missed, 560 voxels
+    mask[2:9, 5:10, 5:12] = True  # leaked beside its corner, 245
+    mask[2:9, 20:30, 32:40] = False  # missed, 560, elsewhere
+    for click in lots(users.challenge_mistake, situation(target, mask), 20):
+        place = tuple(map(int, click.index))
+        assert click.positive and 10 <= place[1] < 20 and 12 <= place[2] < 20
+    mask[:, 0:10, 0:12] = True  # by now the leak is the thicker part
+    assert not any(click.positive for click in lots(users.challenge_mistake, situation(target, mask), 20))
+    assert users.challenge_mistake(situation(target, target), np.random.default_rng(0)) is None
+
+
+def test_any_beginning_goes_with_any_correction(target):
+    chosen = protocol("random+middle:7")
+    assert (chosen.begin, chosen.correct, chosen.rounds) == (users.uniform_point, users.largest_mistake, 7)
+    assert chosen.name == "random+middle:7" and "7 prompts" in chosen.title
+    tight = Box.of_mask(target)
+    boxes = {
+        protocol("jittered-box+anywhere").begin(situation(target), np.random.default_rng(n)).low for n in range(30)
+    }
+    assert len(boxes) > 10 and protocol("box+stroke").begin(situation(target), None) == tight
+    for name in ("random+none", "none+middle", "random+middle:0", "random+middle:", "random"):
+        with pytest.raises(InputError, match="no protocol"):
+            protocol(name)
+
+
+def test_another_tolerance_is_another_protocol():
+    assert protocol("clicks", 2.0) is protocol("clicks")
+    other = protocol("clicks", 0.5)
+    assert other.tolerance == 0.5 and other.name == "clicks, 0.5 mm"
+    with pytest.raises(InputError, match="more than 0 mm, not -1"):
+        protocol("clicks", -1.0)
+
+
 def test_an_unknown_protocol_is_refused_by_name():
     with pytest.raises(InputError, match="no protocol 'x': choose one of clicks"):
         protocol("x")
