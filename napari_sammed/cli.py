@@ -270,6 +270,67 @@ def _demo(
     demo(headless, output, as_json)
 
 
+@app.command("serve")
+def _serve(
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen at, 0.0.0.0 for all; others than loopback need TLS."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8765,
+    data: Annotated[Path | None, typer.Option(help="Folder for images and journals.", metavar="DIR")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Hashed keys of clients; made with one key if absent.", metavar="FILE")
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option(help="Make a key for somebody, print it, and end.", metavar="NAME")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.", metavar="FILE")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", metavar="FILE")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Go without TLS, in a network that you trust.")] = False,
+    name: Annotated[
+        Texts, typer.Option(help="Name under which clients know the server; may be repeated.", metavar="NAME")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    model_weights: Annotated[
+        Texts, typer.Option(help="Weight file of your own for a model; may be repeated.", metavar="NAME=FILE")
+    ] = None,
+    max_image: Annotated[float, typer.Option(help="GiB of the largest image.")] = 4,
+    max_disk: Annotated[float, typer.Option(help="GiB of all images on disk.")] = 100,
+    answers: Annotated[float, typer.Option(help="GiB of memory for answers to go on from.")] = 1,
+    embeddings: Annotated[float, typer.Option(help="GiB of memory for encoded images.")] = 2,
+    idle: Annotated[float, typer.Option(help="Minutes after which an unused session is put aside.")] = 60,
+    keep: Annotated[float, typer.Option(help="Days after which unused images and journals are deleted.")] = 7,
+    jobs: Annotated[int, typer.Option(help="Propagations and the like at once.", min=1)] = 4,
+) -> int:
+    """Answer the prompts of others with this machine's GPU; see docs/server.md."""
+    from napari_sammed.commands.serve import Request, run
+
+    return run(
+        Request(
+            data=data,
+            host=host,
+            port=port,
+            key_file=key_file,
+            new_key=new_key,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            insecure=insecure,
+            names=tuple(name or ()),
+            device=device,
+            precision=precision,
+            weights=tuple(model_weights or ()),
+            max_image_gib=max_image,
+            max_disk_gib=max_disk,
+            answers_gib=answers,
+            embeddings_gib=embeddings,
+            idle_minutes=idle,
+            keep_days=keep,
+            jobs=jobs,
+        )
+    )
+
+
 @app.command("doctor")
 def _doctor(
     network: Annotated[bool, typer.Option("--network", help="Also try whether pip can reach its index.")] = False,

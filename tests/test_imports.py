@@ -45,6 +45,7 @@ SAME_FLOOR = {
     ("cli", "commands"),
     ("commands", "doctor"),
     ("commands", "plugin"),
+    ("commands", "server"),
     ("training", "evaluation"),
 }
 IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}

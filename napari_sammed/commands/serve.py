@@ -1,0 +1,127 @@
+"""``napari-sammed serve``: answer the prompts of others, with this machine's GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from napari_sammed.backend.loading import Files
+from napari_sammed.commands.terminal import note, say
+from napari_sammed.errors import InputError
+from napari_sammed.server.settings import GIB, Limits, Settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command; see `napari_sammed.server.settings.Settings`."""
+
+    data: Path | None
+    host: str
+    port: int
+    key_file: Path | None
+    new_key: str | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    insecure: bool
+    names: tuple[str, ...]
+    device: str
+    precision: str
+    weights: tuple[str, ...]
+    max_image_gib: float
+    max_disk_gib: float
+    answers_gib: float
+    embeddings_gib: float
+    idle_minutes: float
+    keep_days: float
+    jobs: int
+
+
+def run(request: Request) -> int:
+    """Run a server until it is told to end, or make a key for one; the exit status."""
+    settings = _settings(request)
+    if request.new_key is not None:
+        _make_key(settings, request.new_key)
+        return 0
+    if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise InputError(f'The server needs {" and ".join(missing)}: pip install "napari-sammed[server]".')
+    from napari_sammed.server.running import serve
+
+    return serve(settings, _announce)
+
+
+def _settings(request: Request) -> Settings:
+    limits = Limits()
+    sizes = {
+        "image": request.max_image_gib,
+        "disk": request.max_disk_gib,
+        "answers": request.answers_gib,
+        "embeddings": request.embeddings_gib,
+    }
+    for option, value in (*sizes.items(), ("idle", request.idle_minutes), ("keep", request.keep_days)):
+        if not value > 0:
+            raise InputError(f"Limits are above 0, not {value:g} ({option}).")
+    limits = replace(
+        limits,
+        **{name: int(size * GIB) for name, size in sizes.items()},
+        idle=request.idle_minutes * 60,
+        keep=request.keep_days * 24 * 3600,
+        jobs=request.jobs,
+    )
+    return Settings(
+        data=(request.data or _data_folder()).expanduser().absolute(),
+        host=request.host,
+        port=request.port,
+        key_file=request.key_file,
+        tls_cert=request.tls_cert,
+        tls_key=request.tls_key,
+        insecure=request.insecure,
+        names=request.names,
+        device=request.device,
+        precision=request.precision,
+        weights=_weights(request.weights),
+        limits=limits,
+    )
+
+
+def _data_folder() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("napari-sammed", appauthor=False)) / "server"
+
+
+def _weights(items: Sequence[str]) -> dict[str, Files]:
+    found: dict[str, list[Path]] = {}
+    for item in items:
+        name, sign, file = item.partition("=")
+        if not sign or not name or not file:
+            raise InputError(f"Weights are given as NAME=FILE, not {item!r}.")
+        found.setdefault(name, []).append(Path(file))
+    return {name: files[0] if len(files) == 1 else files for name, files in found.items()}
+
+
+def _make_key(settings: Settings, name: str) -> None:
+    from napari_sammed.server.keys import add_key
+
+    path = settings.key_file or settings.data / "keys"
+    key = add_key(path, name)
+    note(f"The key of {name}, which is not shown again (its hash is in {path}):")
+    say(key)
+
+
+def _announce(started) -> None:
+    settings = started.settings
+    note(f"napari-sammed serves at {settings.url}")
+    note(f"  models: {', '.join(started.models)} (more: napari-sammed models pull NAME)")
+    note(f"  device: {settings.device}; data: {settings.data}")
+    if settings.keys is None:
+        note("  no key is needed: every program and every user of this machine can reach it, nobody else")
+    else:
+        note(f"  keys: {settings.keys} (one more: napari-sammed serve --new-key NAME)")
+    if started.new_key is not None:
+        note("  the first key, made now, which is not shown again:")
+        say(started.new_key)
+    if not settings.loopback and not settings.tls:
+        note("  INSECURE: without TLS, anybody on the way can read keys and images")
+    note("Ctrl-C stops it.")
