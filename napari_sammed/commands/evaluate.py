@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,8 +180,12 @@ def _report(request: Request, rows: Sequence[Row], chosen: Protocol, results: Se
         dices = "  ".join(f"{value:6.3f}" for value in row.dice)
         say(
             f"{row.method:<{width}}  {dices}   {row.final_surface_dice:7.3f}  {row.hausdorff_95:5.1f}  {row.to_85:6.1f}"
-            f"  {row.to_90:6.1f}   {row.first_seconds:7.2f} {row.next_seconds:7.2f}"
+            f"  {row.to_90:6.1f}   {_seconds(row.first_seconds)} {_seconds(row.next_seconds)}"
         )
         if row.failed:
             note(f"Note: {row.method} refused {row.failed} structures; {request.output / REPORT} says why.")
     say(f"{request.output / REPORT}")
+
+
+def _seconds(value: float) -> str:
+    return f"{value:7.2f}" if math.isfinite(value) else f"{'-':>7}"

@@ -46,7 +46,7 @@ def bars(rows: Sequence[Row]) -> str:
     methods = list(dict.fromkeys(row.method for row in rows))
     values: Mapping[tuple[str, str], float] = {(row.value, row.method): row.final_dice for row in rows}
     height = 0.8 / max(len(methods), 1)
-    figure = _figure(9, 0.6 + 0.1 * len(names) * (1 + len(methods)))
+    figure = _figure(9, 1.0 + 0.1 * len(names) * (1 + len(methods)))
     axis = figure.subplots()
     for number, (method, colour) in enumerate(zip(methods, COLOURS * len(methods), strict=False)):
         places = np.arange(len(names)) + number * height

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,23 @@ from napari_sammed.evaluation.plots import bars, curves, picture
 from napari_sammed.evaluation.protocols import Protocol
 from napari_sammed.evaluation.results import Result
 from napari_sammed.evaluation.runs import Opened
-from napari_sammed.evaluation.summary import GROUPS, Row, summarise
+from napari_sammed.evaluation.summary import AREAS, GROUPS, SIZES, Row, summarise
 from napari_sammed.prompts import prompt_from_json
 from napari_sammed.volume import read_volume, resample_labels
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; font-size: 13px; }
-th, td { padding: 0.15rem 0.7rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
-th { background: #f3f3f3; position: sticky; top: 0; }
+th, td { padding: 0.15rem 0.55rem; text-align: right; border-bottom: 1px solid #e6e6e6; }
+thead th { background: #f3f3f3; position: sticky; top: 0; vertical-align: bottom; }
+tbody th { font-weight: normal; text-align: left; white-space: nowrap; vertical-align: top; }
+thead th:first-child, .grouped thead th:nth-child(2) { text-align: left; }
+tr.first td, tr.first th { border-top: 1px solid #aaa; }
 img { max-width: 100%; }
 figure { margin: 0 0 1rem; } figcaption { font-size: 13px; }
 .note { color: #555; font-size: 13px; }
 """
+_OVERALL_ONLY = ("area surface Dice", "reach .85", "reach .90", "first CPU s")
 WORST = 3
 """Pictures of each method."""
 
@@ -66,13 +70,13 @@ def write_report(
         *([f"<p>{html.escape(remark)}</p>"] if remark else []),
         f"<p class='note'>{html.escape(_setting(results, protocol))}</p>",
         "<h2>Methods</h2>",
-        _table(overall, "", protocol),
+        _overall(overall, protocol),
         f"<img alt='Dice and surface Dice after each prompt' src='{curves(overall, protocol.tolerance)}'>",
     ]
     for group in GROUPS:
         if group != "all":
             part = [row for row in rows if row.group == group]
-            parts += [f"<h2>By {group}</h2>", _table(part, group, protocol)]
+            parts += [f"<h2>By {group}</h2>", _grouped(part, group, protocol)]
             if group == "structure":
                 parts.append(f"<img alt='Dice by structure' src='{bars(part)}'>")
     if pictures:
@@ -154,37 +158,79 @@ def _setting(results: Sequence[Result], protocol: Protocol) -> str:
     cases, seeds = {result.case for result in results}, sorted({result.seed for result in results})
     structures, least = {(r.case, r.label) for r in results}, min(r.voxels for r in results)
     return (
-        f"{len(cases)} cases, {len(structures)} structures of {least} voxels or more, protocol {protocol.name}, seed "
-        f"{', '.join(map(str, seeds))}. napari-sammed {__version__}, {platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}. Seconds include everything between a prompt and its mask; they depend on the "
-        "machine and on what else it did."
+        f"{len(cases)} case{'s' * (len(cases) != 1)}, {len(structures)} structures of {least} voxels or more, protocol "
+        f"{protocol.name}, seed {', '.join(map(str, seeds))}. napari-sammed {__version__}, {platform.system()} "
+        f"{platform.machine()}, Python {platform.python_version()}. Seconds include everything between a prompt and "
+        "its mask; they depend on the machine and on what else it did. CPU seconds are those that the program itself "
+        "was at work."
     )
 
 
-def _table(rows: Sequence[Row], group: str, protocol: Protocol) -> str:
-    rounds = max((len(row.dice) for row in rows), default=0)
-    shown = list(dict.fromkeys(n for n in (1, 3, 5, rounds) if n <= rounds))
-    if not protocol.best:
-        shown = [n for n in shown if n < rounds]  # the last one is the final one
-    final = "best" if protocol.best else "final"
-    titles = [
-        "method", *([group] if group else []), "structures", *(f"Dice {n}" for n in shown), f"{final} Dice",
-        "area Dice", f"{final} surface Dice", "area surface Dice", "HD95 mm", "prompts to .85", "to .90", "reach .85",
-        "reach .90", "first s", "next s",
-    ]  # fmt: skip
-    lines = ["<table><thead><tr>", *(f"<th>{html.escape(t)}</th>" for t in titles), "</tr></thead><tbody>"]
+def _overall(rows: Sequence[Row], protocol: Protocol) -> str:
+    """A row a method, with everything."""
+    columns = _columns(rows, protocol)
+    lines = [_head(["method", *columns])]
     for row in rows:
-        count = f"{row.count}" + (f" (+ {row.failed} refused)" if row.failed else "")
-        cells = [
-            row.method, *([row.value] if group else []), count,
-            *(_number(row.dice[n - 1] if len(row.dice) >= n else math.nan) for n in shown),
-            _number(row.final_dice), _number(row.dice_auc), _number(row.final_surface_dice),
-            _number(row.surface_dice_auc), _number(row.hausdorff_95, 1), _number(row.to_85, 1), _number(row.to_90, 1),
-            _number(row.reached_85, 2), _number(row.reached_90, 2),
-            _number(row.first_seconds, 2), _number(row.next_seconds, 2),
-        ]  # fmt: skip
-        lines.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        cells = [_cell(row.method, "th"), *(_cell(read(row)) for read in columns.values())]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     return "".join([*lines, "</tbody></table>"])
+
+
+def _grouped(rows: Sequence[Row], group: str, protocol: Protocol) -> str:
+    """The methods beneath each other for each value of a group, with what can be compared there."""
+    columns = {title: read for title, read in _columns(rows, protocol).items() if title not in _OVERALL_ONLY}
+    lines = [_head([group, "method", *columns], "grouped")]
+    values: dict[str, list[Row]] = {}
+    for row in rows:
+        values.setdefault(row.value, []).append(row)
+    for value in sorted(values, key=_rank) if group == "size" else values:
+        for place, row in enumerate(values[value]):
+            first = [_cell(value, "th", rows=len(values[value]))] if place == 0 else []
+            cells = [*first, _cell(row.method, "th"), *(_cell(read(row)) for read in columns.values())]
+            lines.append(f"<tr{' class=first' if place == 0 else ''}>{''.join(cells)}</tr>")
+    return "".join([*lines, "</tbody></table>"])
+
+
+def _columns(rows: Sequence[Row], protocol: Protocol) -> dict[str, Callable[[Row], str]]:
+    """Titles, and what is read from a row."""
+    rounds = max((len(row.dice) for row in rows), default=0)
+    shown = dict.fromkeys(n for n in (1, 3, 5, rounds) if n < rounds + protocol.best)  # the last one is the final one
+    final = "best" if protocol.best else "final"
+    return {
+        "structures": lambda row: f"{row.count}" + (f" (+ {row.failed} refused)" if row.failed else ""),
+        **{f"Dice {n}": partial(_dice, n=n) for n in shown},
+        f"{final} Dice": lambda row: _number(row.final_dice),
+        "area Dice": lambda row: _number(row.dice_auc),
+        f"{final} surface Dice": lambda row: _number(row.final_surface_dice),
+        "area surface Dice": lambda row: _number(row.surface_dice_auc),
+        "HD95 mm": lambda row: _number(row.hausdorff_95, 1),
+        "prompts to .85": lambda row: _number(row.to_85, 1),
+        "to .90": lambda row: _number(row.to_90, 1),
+        "reach .85": lambda row: _number(row.reached_85, 2),
+        "reach .90": lambda row: _number(row.reached_90, 2),
+        "first s": lambda row: _number(row.first_seconds, 2),
+        "next s": lambda row: _number(row.next_seconds, 2),
+        "first CPU s": lambda row: _number(row.first_processor_seconds, 2),
+        "next CPU s": lambda row: _number(row.next_processor_seconds, 2),
+    }
+
+
+def _dice(row: Row, n: int) -> str:
+    return _number(row.dice[n - 1] if len(row.dice) >= n else math.nan)
+
+
+def _rank(size: str) -> int:
+    """The smallest size class first."""
+    return [name for _, name in (*SIZES, *AREAS)].index(size)
+
+
+def _head(titles: Sequence[str], kind: str = "overall") -> str:
+    cells = "".join(_cell(title, "th") for title in titles)
+    return f"<table class={kind}><thead><tr>{cells}</tr></thead><tbody>"
+
+
+def _cell(text: str, kind: str = "td", rows: int = 1) -> str:
+    return f"<{kind}{f' rowspan={rows}' if rows > 1 else ''}>{html.escape(text)}</{kind}>"
 
 
 def _number(value: float, digits: int = 3) -> str:

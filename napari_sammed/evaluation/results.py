@@ -36,8 +36,11 @@ class Result:
     slice : int or None
         Which slice was looked at, if the protocol is flat and the image a volume.
     dice, surface_dice, hausdorff_95, seconds : list of float
-        After each prompt. A user whose mask is right stops: the lists of metrics then go on with their last value, that
-        of seconds ends.
+        After each prompt. A user whose mask is right stops: the lists of metrics then go on with their last value,
+        those of seconds end.
+    processor_seconds : list of float
+        As `seconds`, but of all of the process's threads together, whatever else the machine did; without those of a
+        GPU.
     prompts : list of dict
         As `napari_sammed.prompts.prompt_to_json` gives them.
     seed : int
@@ -60,6 +63,7 @@ class Result:
     surface_dice: list[float] = field(default_factory=list)
     hausdorff_95: list[float | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    processor_seconds: list[float] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
     seed: int = 0
     weights: str = ""

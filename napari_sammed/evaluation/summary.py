@@ -48,6 +48,8 @@ class Row:
         Share of the structures that got there.
     first_seconds, next_seconds : float
         Median of the first and of the further prompts; NaN if there are none.
+    first_processor_seconds, next_processor_seconds : float
+        The same of the processor's seconds.
     """
 
     method: str
@@ -68,6 +70,8 @@ class Row:
     reached_90: float
     first_seconds: float
     next_seconds: float
+    first_processor_seconds: float
+    next_processor_seconds: float
 
 
 def size_class(result: Result) -> str:
@@ -96,7 +100,7 @@ def as_csv(results: Sequence[Result], protocol: Protocol) -> str:
     """One line a structure and method: areas, prompts to a Dice, then each metric after each prompt."""
     rounds = max((len(result.dice) for result in results), default=0)
     names = ("case", "method", "protocol", "seed", "label", "name", "modality", "voxels", "volume", "slice", "error")
-    metrics = ("dice", "surface_dice", "hausdorff_95", "seconds")
+    metrics = ("dice", "surface_dice", "hausdorff_95", "seconds", "processor_seconds")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     summed = ("dice_auc", "surface_dice_auc", "to_85", "to_90")
@@ -122,8 +126,8 @@ def _row(results: Sequence[Result], protocol: Protocol, group: str, value: str) 
     surfaces = np.array([result.surface_dice for result in good])
     pick = np.max if protocol.best else _last
     distances = [result.hausdorff_95[-1] for result in good if result.hausdorff_95[-1] is not None]
-    first = [result.seconds[0] for result in good if result.seconds]
-    later = [s for result in good for s in result.seconds[1:]]
+    first, later = _medians([result.seconds for result in good])
+    first_worked, later_worked = _medians([result.processor_seconds for result in good])
     to = {target: [interactions_to(result.dice, target) for result in good] for target in (0.85, 0.90)}
     return Row(
         method=results[0].method,
@@ -142,9 +146,18 @@ def _row(results: Sequence[Result], protocol: Protocol, group: str, value: str) 
         to_90=_mean([n or protocol.rounds + 1 for n in to[0.90]]),
         reached_85=_mean([float(n is not None) for n in to[0.85]]),
         reached_90=_mean([float(n is not None) for n in to[0.90]]),
-        first_seconds=float(np.median(first)) if first else float("nan"),
-        next_seconds=float(np.median(later)) if later else float("nan"),
+        first_seconds=first,
+        next_seconds=later,
+        first_processor_seconds=first_worked,
+        next_processor_seconds=later_worked,
     )
+
+
+def _medians(lists: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Of the first ones, and of all others."""
+    parts = [seconds[0] for seconds in lists if seconds], [s for seconds in lists for s in seconds[1:]]
+    first, later = (float(np.median(part)) if part else float("nan") for part in parts)
+    return first, later
 
 
 def _mean(values: Sequence[float]) -> float:
