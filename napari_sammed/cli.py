@@ -14,6 +14,21 @@ from typing import Annotated
 
 import typer
 
+from napari_sammed.commands.options import (
+    Device,
+    Frame,
+    Insecure,
+    Json,
+    Precision,
+    Series,
+    ServerCertificate,
+    ServerUrl,
+    Texts,
+    Weights,
+    Window,
+    YesUpload,
+    server_at,
+)
 from napari_sammed.errors import Cancelled, InputError
 
 _USAGE = 2
@@ -29,20 +44,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="The models and their weights.", invoke_without_command=True)
 app.add_typer(models_app, name="models")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[
-    str, typer.Option(help="auto, float32, bfloat16 or float16; auto takes what the device is fastest in.")
-]
-Weights = Annotated[Path | None, typer.Option(help="Weight file of your own for the model.", metavar="FILE")]
-Window = Annotated[
-    str | None,
-    typer.Option(help="soft-tissue, lung, bone, brain, percentiles, as-is, or level,width.", metavar="WINDOW"),
-]
-Frame = Annotated[int | None, typer.Option(help="Which frame of a file with several, from 0.")]
-Series = Annotated[str | None, typer.Option(help="Which DICOM series: its number or UID.")]
-Texts = list[str] | None
 
 _ALL = "mask"  # stands for the box that --refine was given without
 _NUMBERS = re.compile(r"[-+.\d][-+.\deE]*(,[-+.\deE]+)+")
@@ -139,6 +140,10 @@ def _segment(
     session: Annotated[
         Path | None, typer.Option(help="Keep everything in this file; continues it if it is there.", metavar="FILE")
     ] = None,
+    server: ServerUrl = None,
+    yes_upload: YesUpload = False,
+    server_certificate: ServerCertificate = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Segment one object of an image, or one for each box, from points, boxes or a coarse mask.
@@ -169,6 +174,7 @@ def _segment(
             frame=frame,
             series=series,
             session=session,
+            server=server_at(server, yes_upload, server_certificate, insecure),
             as_json=as_json,
         )
     )
@@ -188,12 +194,17 @@ def _auto(
     window: Window = None,
     frame: Frame = None,
     series: Series = None,
+    server: ServerUrl = None,
+    yes_upload: YesUpload = False,
+    server_certificate: ServerCertificate = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Give every voxel of an image a class, without prompts."""
     from napari_sammed.commands.auto import Request, auto
 
-    auto(Request(image, output, model, tuple(weights or ()), device, precision, window, frame, series, as_json))
+    at = server_at(server, yes_upload, server_certificate, insecure)
+    auto(Request(image, output, model, tuple(weights or ()), device, precision, window, frame, series, at, as_json))
 
 
 @app.command("replay")
@@ -203,12 +214,17 @@ def _replay(
     image: Annotated[Path | None, typer.Option(help="The image, if it is no longer where it was.")] = None,
     weights: Weights = None,
     device: Device = "auto",
+    server: ServerUrl = None,
+    yes_upload: YesUpload = False,
+    server_certificate: ServerCertificate = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Ask everything in a session file again; gives the same masks with the same weights."""
     from napari_sammed.commands.replay import replay_session
 
-    replay_session(session, output, image, device, weights, as_json)
+    at = server_at(server, yes_upload, server_certificate, insecure)
+    replay_session(session, output, image, device, weights, as_json, at)
 
 
 @app.command("evaluate")
@@ -334,12 +350,15 @@ def _serve(
 @app.command("doctor")
 def _doctor(
     network: Annotated[bool, typer.Option("--network", help="Also try whether pip can reach its index.")] = False,
+    server: Annotated[str | None, typer.Option(help="Also ask this server what it is.", metavar="URL")] = None,
+    server_certificate: ServerCertificate = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> int:
     """Check that everything needed is here and works; exit status 1 if something essential does not."""
     from napari_sammed.commands.doctor import doctor
 
-    return doctor(network, as_json)
+    return doctor(network, as_json, server_at(server, False, server_certificate, insecure))
 
 
 @models_app.callback()

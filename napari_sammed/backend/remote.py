@@ -23,9 +23,10 @@ from napari_sammed.backend.protocol.answers import RemoteLogits
 from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.backend.remote_connection import PATIENCE, Connection, Refused
 from napari_sammed.backend.remote_facts import Facts, ServerCheck
-from napari_sammed.backend.remote_image import Listening, RemoteImage
+from napari_sammed.backend.remote_image import RemoteImage
 from napari_sammed.backend.remote_keys import checked_url, find_key
 from napari_sammed.backend.remote_loop import Loop, Tell
+from napari_sammed.backend.remote_session import Listening
 from napari_sammed.errors import InputError, NotReady, ServerError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
@@ -129,7 +130,7 @@ class RemoteBackend:
         remote = RemoteImage(self._connection, self._loop, image, self._facts.limits)
         with self._lock:
             self._images[image_id] = remote
-        self._loop.start(remote.send_ahead())
+        self._loop.start(remote.session.open_ahead())
         return image_id
 
     def close(self, image: ImageId) -> None:

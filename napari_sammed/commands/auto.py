@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_sammed.backend.base import ClassMap
-from napari_sammed.backend.local import LocalBackend
-from napari_sammed.commands.common import amount, check_output, check_source, local_backend, parse_window
+from napari_sammed.backend.base import Backend, ClassMap
+from napari_sammed.commands.common import amount, check_output, check_source, parse_window
+from napari_sammed.commands.servers import Server, backend_for
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.geometry import Grid
 from napari_sammed.models import registry
@@ -34,6 +34,7 @@ class Request:
     window: str | None = None
     frame: int | None = None
     series: str | None = None
+    server: Server | None = None
     as_json: bool = False
 
 
@@ -51,7 +52,7 @@ def auto(request: Request) -> None:
     image = read_volume(request.image, frame=request.frame, series=request.series)
     check_source(request.output, image)
     own = {card.name: request.weights} if request.weights else {}
-    with local_backend(request.device, own, request.precision) as backend:
+    with backend_for(image, request.server, request.device, own, request.precision) as backend:
         found = _label(request, card.name, image, backend)
     names = dict(enumerate(found.classes, 1))
     labels = np.zeros(image.grid.shape, np.uint8)
@@ -64,7 +65,7 @@ def auto(request: Request) -> None:
     _report(request, found, image.grid, time.perf_counter() - start)
 
 
-def _label(request: Request, model: str, image: Volume, backend: LocalBackend) -> ClassMap:
+def _label(request: Request, model: str, image: Volume, backend: Backend) -> ClassMap:
     """Beside this thread, so that Ctrl-C gets through; it then ends the work at the next slices."""
     window = None if request.window is None else parse_window(request.window)
     cancel = threading.Event()

@@ -14,6 +14,7 @@ from napari_sammed.server.keys import add_key
 from napari_sammed.server.settings import Limits, Settings
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.backend.protocol.frames import read_frames
 from napari_sammed.backend.remote import RemoteBackend
 from napari_sammed.errors import Cancelled, InputError, ServerError
 from napari_sammed.geometry import Grid
@@ -61,10 +62,10 @@ def test_answers_come_though_a_third_of_the_replies_is_lost(broken, backend, loc
     assert broken.broken > 5
     remote = backend._images[opened]
     client = Client(broken.server)
-    entries = client.http.get(f"/v1/sessions/{remote._session}/journal").json()["entries"]
+    journal = client.http.get(f"/v1/sessions/{remote.session.id}/journal").content
     client.close()
-    ids = [entry["question"]["request_id"] for entry in entries]
-    assert len(ids) == len(set(ids)) == 31 and remote._revision == 31
+    ids = [entry.header["request_id"] for entry in read_frames([journal], 1 << 24)]
+    assert len(ids) == len(set(ids)) == 31 and remote.session.revision == 31
     backend.close(opened), local.close(here)
 
 
