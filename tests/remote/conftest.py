@@ -9,11 +9,10 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra [server]")
 
-from napari_sammed.server.settings import Settings
-
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote import RemoteBackend
 from napari_sammed.models import registry
+from napari_sammed.server.settings import Settings
 from tests.server.serving import in_thread, volume
 from tests.thresholder import Ambiguous, Thresholder
 

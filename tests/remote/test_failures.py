@@ -10,8 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from napari_sammed.server.keys import add_key
-from napari_sammed.server.settings import Limits, Settings
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.protocol.frames import read_frames
@@ -19,6 +17,8 @@ from napari_sammed.backend.remote import RemoteBackend
 from napari_sammed.errors import Cancelled, InputError, ServerError
 from napari_sammed.geometry import Grid
 from napari_sammed.prompts import Point, Prompts
+from napari_sammed.server.keys import add_key
+from napari_sammed.server.settings import Limits, Settings
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume
 from tests.remote.lines import line, now_and_then
