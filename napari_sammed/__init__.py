@@ -24,6 +24,7 @@ _PUBLIC = {
     "MaskPrompt": "napari_sammed.prompts",
     "Point": "napari_sammed.prompts",
     "Prompts": "napari_sammed.prompts",
+    "RemoteBackend": "napari_sammed.backend.remote",
     "Session": "napari_sammed.session",
     "Stroke": "napari_sammed.prompts",
     "Volume": "napari_sammed.volume",

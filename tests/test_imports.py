@@ -72,6 +72,7 @@ TORCH_FREE = [
     "napari_sammed.backend.protocol.events",
     "napari_sammed.backend.protocol.images",
     "napari_sammed.backend.protocol.questions",
+    "napari_sammed.backend.remote",
     "napari_sammed.cli",
 ]
 
