@@ -71,7 +71,7 @@ def write_report(
         f"<p class='note'>{html.escape(_setting(results, protocol))}</p>",
         "<h2>Methods</h2>",
         _overall(overall, protocol),
-        f"<img alt='Dice and surface Dice after each prompt' src='{curves(overall, protocol.tolerance)}'>",
+        *_fair(results, protocol),
     ]
     for group in GROUPS:
         if group != "all":
@@ -164,6 +164,23 @@ def _setting(results: Sequence[Result], protocol: Protocol) -> str:
         "its mask; they depend on the machine and on what else it did. CPU seconds are those that the program itself "
         "was at work."
     )
+
+
+def _fair(results: Sequence[Result], protocol: Protocol) -> list[str]:
+    """The curves; where methods have answered different structures, over those of all, with a table of these."""
+    answered: dict[str, set[tuple[str, int]]] = {}
+    for result in results:
+        answered.setdefault(result.method, set()).update([(result.case, result.label)] if result.dice else [])
+    common = set.intersection(*answered.values())
+    parts = []
+    rows = [row for row in summarise(results, protocol) if row.group == "all"]
+    if common and any(found != common for found in answered.values()):
+        same = [result for result in results if (result.case, result.label) in common]
+        rows = [row for row in summarise(same, protocol) if row.group == "all"]
+        count = f"{len(common)} structure{'s' * (len(common) != 1)}"
+        parts = [f"<h2>On the {count} that all methods answered</h2>", _overall(rows, protocol)]
+    curve = curves(rows, protocol.tolerance)
+    return [*parts, f"<img alt='Dice and surface Dice after each prompt' src='{curve}'>"]
 
 
 def _overall(rows: Sequence[Row], protocol: Protocol) -> str:

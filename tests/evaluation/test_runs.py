@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from napari_sammed.evaluation.cases import find_cases
 from napari_sammed.evaluation.methods import ConfidenceConnected, methods
 from napari_sammed.evaluation.parallel import evaluate_in_processes
 from napari_sammed.evaluation.protocols import protocol
-from napari_sammed.evaluation.report import worst_pictures
+from napari_sammed.evaluation.report import worst_pictures, write_report
 from napari_sammed.evaluation.results import read_results
 from napari_sammed.evaluation.runs import Plan, check_weights, evaluate
 from napari_sammed.evaluation.summary import summarise
@@ -168,6 +170,19 @@ def test_methods_of_earlier_runs_stay_in_the_report(data, tmp_path, capsys):
     assert main([*arguments, "--model", "random-walker", "--case", "one", "--label", "1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {r["method"]: r["count"] for r in shown["methods"]} == {"random-walker": 1, "confidence-connected": 1}
+
+
+def test_methods_are_also_compared_where_all_of_them_answered(data, tmp_path):
+    cases, plan, out = find_cases(data), Plan(protocol("clicks")), tmp_path / "out"
+    part = evaluate(cases[:1], {"few": Halves}, replace(plan, labels=(2,)), out)
+    found = [*evaluate(cases, {"all": Halves}, plan, out), *part]
+    write_report(found, plan.protocol, out / "page.html", title="t")
+    page = (out / "page.html").read_text()
+    before, after = page.split("On the 1 structure that all methods answered")
+    counts = [re.findall(r"<tr><th>(\w+)</th><td>(\d)</td>", part.split("</table>")[0]) for part in (before, after)]
+    assert counts == [[("all", "4"), ("few", "1")], [("all", "1"), ("few", "1")]]
+    write_report(found[:4], plan.protocol, out / "page.html", title="t")
+    assert "that all methods answered" not in (out / "page.html").read_text()
 
 
 def test_other_weights_under_the_same_name_are_refused(data, tmp_path):
