@@ -7,6 +7,7 @@ a box, stroke or mask drawn on one slice of a volume is one voxel thick along th
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -90,6 +91,8 @@ class MaskPrompt:
     def extent(self) -> Box:
         return Box.of_shape(self.mask.shape).shift(self.offset)
 
+
+_MOST_VOXELS = 1 << 40
 
 Prompt: TypeAlias = Point | Box | Stroke | MaskPrompt
 
@@ -231,8 +234,8 @@ def pack_mask(mask: np.ndarray) -> dict[str, Any]:
 def unpack_mask(item: dict[str, Any]) -> np.ndarray:
     """The inverse of `pack_mask`; never inflates to more than the shape needs."""
     shape = tuple(int(s) for s in item["shape"])
-    count = int(np.prod(shape, dtype=np.int64))
-    if not 2 <= len(shape) <= 3 or min(shape) < 1:
+    count = math.prod(shape)
+    if not 2 <= len(shape) <= 3 or min(shape) < 1 or count >= _MOST_VOXELS:
         raise InputError(f"A mask has 2 or 3 axes with voxels, not shape {shape}.")
     size = (count + 7) // 8
     try:

@@ -58,6 +58,8 @@ def test_json_round_trip(prompts: Prompts) -> None:
         {"kind": "mask", "offset": [0, 0], "shape": [2, 0], "bits": ""},
         {"kind": "mask", "offset": [0, 0], "shape": ["a", 2], "bits": ""},
         {"kind": "mask", "offset": [0, 0], "shape": [-2, -2], "bits": ""},
+        {"kind": "mask", "offset": [0, 0], "shape": [8, 2**61 - 1], "bits": "eJxjYAAAAAIAAQ=="},  # 64 bits: -8 voxels
+        {"kind": "mask", "offset": [0, 0], "shape": [2**70, 2], "bits": "eJxjYAAAAAIAAQ=="},
         "point",
         None,
     ],
