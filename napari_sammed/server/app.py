@@ -24,7 +24,7 @@ from napari_sammed.server.keys import KeyRing
 from napari_sammed.server.refusals import Refusal
 from napari_sammed.server.routes import Id, add_jobs, add_sessions
 
-_MOST_UPLOADS = 8  # at once, of all clients
+_MOST_UPLOADS = 4  # at once, of all clients
 
 
 def create_app(core: Core, keys: KeyRing | None) -> Guard:

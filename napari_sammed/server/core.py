@@ -34,7 +34,7 @@ from napari_sammed.server.images import ImageStore
 from napari_sammed.server.jobs import Job, Jobs
 from napari_sammed.server.keys import Client
 from napari_sammed.server.lanes import Lane, outcome
-from napari_sammed.server.refusals import Refusal, refusal_of
+from napari_sammed.server.refusals import Refusal, refusal_of, rehydrate
 from napari_sammed.server.sessions import Session, Sessions
 from napari_sammed.server.settings import Settings
 
@@ -154,6 +154,8 @@ class Core:
         if question.revision is None:
             raise Refusal("bad_request", "A question of the kind predict says at which revision it is put.")
         async with self.session(client, id) as session, session.lock:
+            if session.closed:
+                raise rehydrate()
             entry = session.entries.get(question.request_id)
             if entry is not None:
                 answers = await self._answers.again(client, session, entry, question)
@@ -242,6 +244,8 @@ class Core:
         async with self.session(client, id) as session:
             kept = await self._answers.recall(client, session, reference.request)
             logits, model = logits_of(kept, reference), session.entries[reference.request].question.model
+            if logits is None:
+                raise Refusal("bad_request", "This answer has no logits.")
             cancel = threading.Event()
             return await self._aside.run(
                 client.id,
@@ -296,6 +300,8 @@ class Core:
             **how,
         )
         async with session.lock:
+            if session.closed:
+                raise rehydrate()
             if question.request_id not in session.entries:
                 await self._answers.keep(session, question, found, session.revision)
         return found

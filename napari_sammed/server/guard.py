@@ -59,9 +59,8 @@ class Guard:
         self._refused = refused
         self._limits = settings.limits
         self._doorkeeper = Doorkeeper(self._limits.wrong_keys, self._limits.wrong_keys_within)
-        self._names = {name.lower().rstrip(".") for name in (*settings.names, settings.host.strip("[]"))}
-        if settings.loopback:
-            self._names.add("localhost")
+        own = ("localhost", settings.host.strip("[]"), *settings.names)
+        self._names = {name.lower().rstrip(".") for name in own}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,6 +73,7 @@ class Guard:
         client: Client | None = None
         start = time.monotonic()
         try:
+            self._check_head(scope)
             self._check_sender(scope)
             client = self._check_key(scope)
             scope.setdefault("state", {})["client"] = client
@@ -98,6 +98,11 @@ class Guard:
         if scope["method"] == "PUT" and scope["path"].startswith("/v1/images/"):
             return self._limits.image + self._limits.image // 100 + (1 << 20)
         return self._limits.request
+
+    def _check_head(self, scope: Message) -> None:
+        size = len(scope["path"]) + len(scope["query_string"])
+        if size + sum(len(name) + len(value) for name, value in scope["headers"]) > self._limits.headers:
+            raise Refusal("headers_too_large", f"The head of a request has at most {self._limits.headers} bytes.")
 
     def _check_sender(self, scope: Message) -> None:
         """Refuse what a web page sends: under a name of its own, or from an origin of its own."""

@@ -66,7 +66,6 @@ def serve(settings: Settings, started: Callable[[Started], None]) -> int:
         For settings that are not safe, a port that is taken, a data folder that cannot be used.
     """
     settings.check()
-    log_to_stderr()
     with _data_folder(settings), _socket(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
         new_key, keys = None, None
@@ -74,6 +73,7 @@ def serve(settings: Settings, started: Callable[[Started], None]) -> int:
             if not settings.keys.exists():
                 new_key = add_key(settings.keys, "first")
             keys = KeyRing(settings.keys)
+        log_to_stderr()
         return asyncio.run(_serve(settings, keys, new_key, listening, started))
 
 
@@ -110,7 +110,7 @@ def configuration(core: Core, keys: KeyRing | None) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(settings.names),  # then somebody on this machine passes requests on
         h11_max_incomplete_event_size=limits.headers,
-        timeout_keep_alive=int(limits.silence),
+        timeout_keep_alive=int(limits.silence) + 60,  # `patient` sees to that
         timeout_graceful_shutdown=_FAREWELL,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

@@ -14,6 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,17 +91,23 @@ class Session:
         Held from the check of the revision to the line in the journal.
     busy : int
         How many requests use it now.
+    closed : bool
+        Whether it was ended meanwhile.
     """
 
-    def __init__(self, id: str, client: str, image: ImageId, grid: Grid, journal: Journal) -> None:
+    def __init__(
+        self, id: str, client: str, image: ImageId, grid: Grid, journal: Journal, disk: ThreadPoolExecutor
+    ) -> None:
         self.id = id
         self.client = client
         self.image = image
         self.grid = grid
         self.lock = asyncio.Lock()
         self.busy = 0
+        self.closed = False
         self.used = time.monotonic()
         self._journal = journal
+        self._disk = disk
         self.entries = {
             entry.question.request_id: entry for entry in (Entry.from_json(line) for line in journal.entries)
         }
@@ -115,7 +122,7 @@ class Session:
         """Have an answered question on disk, then in memory; hold the lock. Not stopped by a cancelled task."""
 
         async def write() -> None:
-            await asyncio.to_thread(self._journal.append, entry.to_json())
+            await asyncio.get_running_loop().run_in_executor(self._disk, self._journal.append, entry.to_json())
             self.entries[entry.question.request_id] = entry
             self.revision = entry.revision
 
@@ -127,6 +134,7 @@ class Session:
             raise
 
     def close(self) -> None:
+        self.closed = True
         self._journal.close()
 
 
@@ -156,6 +164,7 @@ class Sessions:
         self._most = most
         self._open: dict[str, Session] = {}
         self._gate = asyncio.Lock()  # one journal is never opened twice, nor opened while it is closed
+        self._disk = ThreadPoolExecutor(4, "napari-sammed-journals")  # which never waits for images that come in
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def __len__(self) -> int:
@@ -165,8 +174,10 @@ class Sessions:
         """A new session; Refusal "no_image" if the image has to be sent first."""
         id = secrets.token_hex(24)
         header = {"server": FORMAT, "image": image, "client": client.id}
+        session = await self._start(id, lambda: Journal(self._path(id), header), new=True)
         async with self._gate:
-            return await self._start(id, lambda: Journal(self._path(id), header), new=True)
+            await self._make_room(client.id)
+        return session
 
     async def get(self, client: Client, id: str) -> Session:
         """A client's session, read from its journal if it was put aside or the server was restarted.
@@ -178,15 +189,24 @@ class Sessions:
         """
         if _ID.fullmatch(id) is None:
             raise rehydrate()
+        session = self._open.get(id)
+        if session is None:
+            session = await self._revived(id)
+        if not hmac.compare_digest(session.client, client.id):
+            raise not_found("session")
+        session.used = time.monotonic()
+        return session
+
+    async def _revived(self, id: str) -> Session:
         async with self._gate:
             try:
                 session = self._open.get(id) or await self._start(id, lambda: self._read(id))
             except Refusal as refusal:
                 raise rehydrate() if refusal.failure.code == "no_image" else refusal from None
-        if not hmac.compare_digest(session.client, client.id):
-            raise not_found("session")
-        session.used = time.monotonic()
-        return session
+            session.busy += 1  # it is not the one that makes room
+            await self._make_room(session.client)
+            session.busy -= 1
+            return session
 
     async def delete(self, session: Session) -> None:
         """End a session and its journal."""
@@ -213,6 +233,7 @@ class Sessions:
         async with self._gate:
             for session in list(self._open.values()):
                 await self._put_aside(session)
+        self._disk.shutdown(wait=False)
 
     def sweep(self, keep: float) -> None:
         """Delete journals that nobody wrote to for so many seconds; on any thread."""
@@ -233,18 +254,21 @@ class Sessions:
                     journal.path.unlink(missing_ok=True)
                 raise
 
-        journal, image, grid = await asyncio.to_thread(start)
+        journal, image, grid = await asyncio.get_running_loop().run_in_executor(self._disk, start)
         try:
-            session = Session(id, journal.header["client"], image, grid, journal)
+            session = Session(id, journal.header["client"], image, grid, journal, self._disk)
         except BaseException:
             journal.close()
             await asyncio.to_thread(self._close_image, image)
             raise
         self._open[id] = session
-        own = [other for other in self._open.values() if other.client == session.client and not other.busy]
-        for other in sorted(own, key=lambda other: other.used)[: max(0, len(own) - self._most)]:
-            await self._put_aside(other)
         return session
+
+    async def _make_room(self, client: str) -> None:
+        """Put the longest unused sessions of a client aside where it has too many; with the gate closed."""
+        own = [session for session in self._open.values() if session.client == client and not session.busy]
+        for session in sorted(own, key=lambda session: session.used)[: max(0, len(own) - self._most)]:
+            await self._put_aside(session)
 
     def _read(self, id: str) -> Journal:
         path = self._path(id)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import random
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -111,6 +115,13 @@ def answer_of(reply: httpx.Response, request_id: str):
     return events.read_answers(last, request_id)[0], events.read_revision(last)
 
 
+def refusal_of(reply: httpx.Response) -> dict | None:
+    """The error that a reply says, at once or as the last event; None for an answer."""
+    if reply.status_code != 200:
+        return reply.json()["error"]
+    return list(read_frames([reply.content], LIMIT))[-1].header.get("error")
+
+
 def code(reply: httpx.Response) -> str:
     """The code of a refusal."""
     return reply.json()["error"]["code"]
@@ -202,3 +213,70 @@ def until(true, seconds: float = 20) -> None:
     while not true():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.02)
+
+
+def frame_of(header: dict, payload: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return b"NSF1" + struct.pack("<I", len(text)) + text + payload
+
+
+def image_header(shape, dtype="<i2", **changes) -> dict:
+    header = ImageHeader("0" * 64, Grid.plain(shape), np.dtype(dtype)).to_frame().header
+    header["image"].update(changes)
+    return header
+
+
+def mutated(rng: random.Random) -> bytes:
+    """The header of an image, with something wrong."""
+    odd = [
+        0,
+        -1,
+        1,
+        2**31,
+        2**63,
+        2**64,
+        1e308,
+        -0.5,
+        None,
+        True,
+        "",
+        "x" * 3000,
+        [],
+        {},
+        [[]],
+        [0],
+        [1, 2],
+        "<i2",
+        "|O",
+    ]
+    header = image_header((4, 5, 6))["image"]
+    for _ in range(rng.randint(1, 3)):
+        key = rng.choice([*header, "other"])
+        value = header.get(key)
+        if isinstance(value, list) and rng.random() < 0.6:
+            value = [*value]
+            if value and rng.random() < 0.7:
+                value[rng.randrange(len(value))] = rng.choice(odd)
+            else:
+                value = value * rng.choice([0, 2, 86])
+            header[key] = value
+        else:
+            header[key] = rng.choice(odd)
+    body = frame_of({"image": header})
+    if rng.random() < 0.3:
+        place = rng.randrange(len(body))
+        body = body[:place] + bytes([rng.randrange(256)]) + body[place + 1 :]
+    return body + rng.choice([b"", frame_of({"slab": 0}), body[: rng.randrange(len(body))]])
+
+
+def connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=20)
+
+
+def same_connection_again(request) -> httpx.Response:
+    """A reply; the request is made again where the server closed the connection just before it."""
+    for _ in range(5):
+        with contextlib.suppress(httpx.TransportError):
+            return request()
+    return request()

@@ -164,6 +164,7 @@ def test_a_thousand_wrong_keys_wait_from_the_twentieth_and_others_are_not_locked
         sent = []
         headers = [(b"host", b"localhost"), (b"authorization", f"Bearer {key}".encode())]
         scope = {"type": "http", "method": "GET", "path": path, "scheme": "http", "headers": headers}
+        scope |= {"query_string": b""}
 
         async def send(message):
             sent.append(message)

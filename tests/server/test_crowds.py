@@ -1,0 +1,84 @@
+"""Many clients at once: one order of everything, nothing twice, nobody waits for another's pile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.server.lanes import Lane, Rounds
+from napari_sammed.server.refusals import Refusal
+from tests.server import crowds
+from tests.thresholder import Thresholder
+
+
+def test_clients_of_one_session_are_answered_in_one_order(url):
+    backend = LocalBackend("cpu", models={"thresholder": Thresholder()})
+    counts = crowds.one_session_of_many(url, clients=4, prompts=6, model="thresholder", backend=backend)
+    backend.shutdown()
+    assert counts["answered"] == 24
+
+
+def test_what_is_asked_again_is_counted_once(url):
+    assert crowds.retries(url, calls=30, share=0.3, model="thresholder") > 3
+
+
+def test_others_are_answered_beside_one_that_floods(url):
+    found = crowds.neighbours(url, normal=3, clicks=3, flood=4, model="thresholder", pause=0.01)
+    assert found["lost"] == 0 and found["flooded"] > 0
+
+
+def test_rounds_are_fair_to_clients_and_to_the_sessions_of_each():
+    async def order() -> list[str]:
+        loop, rounds, names = asyncio.get_running_loop(), Rounds(), {}
+        for client, session, count in [("flood", "1", 5), ("flood", "2", 2), ("a", "1", 2), ("b", "1", 1)]:
+            for number in range(count):
+                entry = loop.create_future()
+                names[entry] = f"{client}{session}.{number}"
+                rounds.add(client, session, entry)
+        assert rounds.waiting("flood") == 7 and rounds.waiting("nobody") == 0
+        taken = []
+        while (entry := rounds.take()) is not None:
+            taken.append(names[entry])
+        return taken
+
+    expected = "flood1.0 a1.0 b1.0 flood2.0 a1.1 flood1.1 flood2.1 flood1.2 flood1.3 flood1.4"
+    assert asyncio.run(order()) == expected.split()
+
+
+def test_a_place_is_free_again_however_its_work_ends():
+    async def run() -> list[int]:
+        lane, go_on, done = Lane("test", 1, most=3), threading.Event(), []
+
+        def work(number: int) -> None:
+            go_on.wait(10)
+            done.append(number)
+            if number == 0:
+                raise ValueError
+
+        cancels = [threading.Event() for _ in range(6)]
+        tasks = [
+            asyncio.create_task(lane.run("c", "s", lambda n=number: work(n), cancels[number])) for number in range(4)
+        ]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal) as refused:
+            await lane.run("c", "s", lambda: None, cancels[4])
+        assert refused.value.failure.code == "busy"
+        await lane_of_another(lane, go_on, tasks, cancels)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[0], ValueError) and isinstance(results[1], asyncio.CancelledError)
+        assert cancels[1].is_set() and not cancels[2].is_set()
+        await lane.run("c", "s", lambda: done.append(9), cancels[5])
+        lane.close()
+        return done
+
+    async def lane_of_another(lane, go_on, tasks, cancels) -> None:
+        tasks[1].cancel()  # waits for its turn
+        other = asyncio.create_task(lane.run("other", "s", lambda: None, threading.Event()))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await other
+
+    assert asyncio.run(run()) == [0, 2, 3, 9]
