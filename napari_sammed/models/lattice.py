@@ -60,13 +60,15 @@ def walk(
     inside: np.ndarray,
     outside: np.ndarray,
     *,
+    prior: np.ndarray | None = None,
     tolerance: float = 1e-3,
     check: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Probability that a walker from each voxel meets an inside seed before an outside seed and before it gets lost.
 
-    Solves ``(L + diag(leak)) p = 0`` with p = 1 and 0 at the seeds, L being the lattice's Laplacian, by conjugate
-    gradients preconditioned with the diagonal. The leak bounds the condition number, so that a few dozen steps do.
+    Solves ``(L + diag(leak)) p = leak * prior`` with p = 1 and 0 at the seeds, L being the lattice's Laplacian, by
+    conjugate gradients preconditioned with the diagonal. The leak bounds the condition number, so that a few dozen
+    steps do.
 
     Parameters
     ----------
@@ -75,6 +77,8 @@ def walk(
     leak : ndarray of float32
         Rate of getting lost at each voxel, in the unit of the weights; positive.
     inside, outside : ndarray of bool
+    prior : ndarray of float32, optional
+        Probability that a walker who gets lost at a voxel counts as come home all the same; 0 without.
     tolerance : float
         Stop when the preconditioned residual has fallen to this part of its first value.
     check : callable
@@ -85,7 +89,7 @@ def walk(
     ndarray of float32
     """
     free = ~(inside | outside)
-    p = inside.astype(np.float32)
+    p = inside.astype(np.float32) if prior is None else np.where(free, prior, inside).astype(np.float32)
     diagonal = leak.copy()
     for axis, weight in enumerate(weights):
         near, far = neighbours(leak.ndim, axis)
@@ -94,6 +98,8 @@ def walk(
     inverse = np.where(free, 1 / diagonal, 0).astype(np.float32)
     scratch = np.empty_like(p)
     residual = -_apply(weights, leak, p, scratch) * free
+    if prior is not None:
+        residual += leak * prior * free
     step = inverse * residual
     energy = first = float(np.vdot(residual, step))
     direction = step

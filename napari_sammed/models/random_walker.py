@@ -35,7 +35,7 @@ from napari_sammed.models.seeds import (
     positive_voxels,
     to_samples,
 )
-from napari_sammed.models.wandering import SEED_RADIUS, Samples, Walk, denoised, wander
+from napari_sammed.models.wandering import SEED_RADIUS, Samples, Walk, denoised, logit, usual_threshold, wander
 from napari_sammed.prompts import Point, Prompts
 from napari_sammed.volume import Volume
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = {2: 192, 3: 72}  # of a region along each axis, at most
 _COARSEST_FIRST = 3.0  # mm: finer steps lose themselves in the texture of organs
-_THRESHOLD = 0.13  # usual probability at the boundary, after one click
-_THRESHOLD_FROM_MORE = 0.2  # after more clicks or a stroke: there are more places to come home to
 _THRESHOLDS = np.geomspace(0.7, 2e-4, 60)
 _ELONGATION = 2.0  # worth of a longer shape against an unusual threshold
 _LEAST_SIZE = 40  # samples
@@ -143,7 +141,7 @@ class RandomWalker:
         centres = to_samples(places_to_look_at(prompts, positive), region)
         found = wander(samples, spacing, inside, outside, centres, check)
         threshold, score = _choose(found.p, scale, len(centres), boxed=bool(prompts.of(Box)))
-        values = np.clip(_logit(found.p) - _logit(threshold), -_CEILING, _CEILING)
+        values = np.clip(logit(found.p) - logit(threshold), -_CEILING, _CEILING)
         labels, _ = ndimage.label(values > 0)
         mine = np.isin(labels, np.unique(labels[inside]))
         return found, Logits(np.where(mine, values, -np.abs(values)).astype(np.float32), region, score)
@@ -266,19 +264,13 @@ def _first_step(grid: Grid, prompts: Prompts, limit: Box) -> float:
 def _choose(p: np.ndarray, scale: np.ndarray, places: int, boxed: bool) -> tuple[float, float]:
     """The threshold, and how little the mask changes if it is missed: the ratio of sizes a little above and below."""
     sizes, elongations = shapes(p, _THRESHOLDS, scale)
-    usual = _THRESHOLD if places == 1 else _THRESHOLD_FROM_MORE
-    cost = np.log(_THRESHOLDS / usual) ** 2
+    cost = np.log(_THRESHOLDS / usual_threshold(places)) ** 2
     if places == 1 and not boxed:  # more clicks, or a box, shape the mask themselves
         cost -= _ELONGATION * elongations
     usable = sizes >= min(_LEAST_SIZE, sizes[-1])
     best = int(np.where(usable, cost, np.inf).argmin())
     above, below = max(best - 5, 0), min(best + 5, len(cost) - 1)
     return float(_THRESHOLDS[best]), float(sizes[above] / max(sizes[below], 1))
-
-
-def _logit(p: np.ndarray | float) -> np.ndarray | float:
-    p = np.clip(p, 1e-9, 1 - 1e-7)
-    return np.log(p / (1 - p))
 
 
 def _enlarged(logits: Logits) -> Iterator[tuple[np.ndarray, Box]]:

@@ -21,6 +21,8 @@ _LEAST_WEIGHT = 3e-3
 _LEAK = 0.02  # rate of getting lost where nothing looks like the clicks
 _LEAST_LEAK = 1e-3
 _ALIKE = 4.0  # variations away from a click's grey value that still look alike
+_THRESHOLD = 0.13  # usual chance at the boundary, after one click
+_THRESHOLD_FROM_MORE = 0.2  # after more clicks or a stroke: there are more places to come home to
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,48 @@ def wander(
     weights = edge_weights(samples.smooth / texture, spacing, _BETA, _LEAST_WEIGHT)
     p = walk(weights, leak.astype(np.float32), inside, outside, check=check)
     return Walk(p, inside, outside, texture, levels)
+
+
+def mend(
+    samples: Samples,
+    spacing: Sequence[float],
+    inside: np.ndarray,
+    outside: np.ndarray,
+    centres: np.ndarray,
+    answer: np.ndarray,
+) -> np.ndarray:
+    """Let walkers start everywhere who know an answer: where one gets lost, it is asked whether that is the object.
+
+    So the answer stays as it is but for what lies, within the same edges, about seeds that contradict it.
+
+    Parameters
+    ----------
+    samples, spacing, inside, outside
+        As for `wander`.
+    centres : ndarray of int, (N, ndim)
+        Samples that show how much the tissue varies.
+    answer : ndarray of float32
+        For each sample, the chance that it is in the object.
+
+    Returns
+    -------
+    ndarray of float32
+        For each sample, the chance to come home, or to get lost in the object.
+    """
+    texture, _ = _look(samples, centres, np.array(spacing) / min(spacing))
+    weights = edge_weights(samples.smooth / texture, spacing, _BETA, _LEAST_WEIGHT)
+    return walk(weights, np.full(samples.raw.shape, _LEAST_LEAK, np.float32), inside, outside, prior=answer)
+
+
+def usual_threshold(places: int) -> float:
+    """Usual chance to come home at the boundary of an object, from so many places to come home to."""
+    return _THRESHOLD if places == 1 else _THRESHOLD_FROM_MORE
+
+
+def logit(p: np.ndarray | float) -> np.ndarray | float:
+    """Of chances, which are kept off 0 and 1."""
+    p = np.clip(p, 1e-9, 1 - 1e-7)
+    return np.log(p / (1 - p))
 
 
 def _noise(raw: np.ndarray) -> float:
