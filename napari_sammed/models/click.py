@@ -22,6 +22,7 @@ from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Region
 from napari_sammed.models import registry
 from napari_sammed.models.base import Embedding, Logits
+from napari_sammed.models.click_walk import seen, walked
 from napari_sammed.models.frames import Frame, in_slice
 from napari_sammed.models.litemedsam import FRAME, LiteMedSAM
 from napari_sammed.models.storage import file_sha256
@@ -78,10 +79,12 @@ class Click(LiteMedSAM):
 
     @torch.inference_mode()
     def embed(self, image: Volume, region: Region, window: Window) -> Embedding:
-        """Encode a slice, and keep the pixels that the encoder saw."""
+        """Encode a slice, and keep the pixels that the encoder saw, for the eye and as samples for the walker."""
         pixels = self.network_input(image, region, window)
         features = self.network.image_encoder(pixels)
-        return Embedding((features, pixels), region, image.grid, 4 * (features.numel() + pixels.numel()))
+        samples = seen(pixels[0].cpu().numpy(), Frame.of(region, FRAME).shape)
+        size = 4 * (features.numel() + pixels.numel()) + (0 if samples is None else 2 * samples.raw.nbytes)
+        return Embedding((features, pixels, samples), region, image.grid, size)
 
     def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
         """Answer points, boxes and masks; `alternatives` are the other readings of a single click.
@@ -130,11 +133,15 @@ class Click(LiteMedSAM):
     def _ask(
         self, embedding: Embedding, frame: Frame, points: list[Point], known: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        features, pixels = embedding.features
-        places = torch.tensor(frame.points(np.array([p.index for p in points])).copy(), dtype=torch.float32)
-        labels = torch.tensor([float(p.positive) for p in points])
-        before = None if known is None else F.avg_pool2d(torch.from_numpy(known)[None, None], 2).to(self.device)
-        masks, iou = self.head(features, pixels, places[None].to(self.device), labels[None].to(self.device), before)
+        features, pixels, samples = embedding.features
+        places = frame.points(np.array([p.index for p in points])).astype(np.float32)
+        labels = np.array([p.positive for p in points], np.float32)
+        before = None if known is None else F.avg_pool2d(torch.from_numpy(known)[None, None], 2)
+        walks = walked(samples, places, labels, FRAME // 2, None if before is None else before[0, 0].numpy())
+        given = (torch.from_numpy(array.copy())[None].to(self.device) for array in (places, labels, walks))
+        places, labels, walks = given
+        before = None if before is None else before.to(self.device)
+        masks, iou = self.head(features, pixels, places, labels, before, walks)
         enlarged = F.interpolate(masks, scale_factor=2, mode="bilinear", align_corners=False)
         return enlarged[0].cpu().numpy(), iou[0].cpu().numpy()
 

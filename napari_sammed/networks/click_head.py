@@ -1,10 +1,10 @@
 """Clicks on an image that another network has encoded: a small U-Net between the embedding and the mask.
 
 The embedding says what lies where; the clicks say which of it is meant. Beside where the clicks are, the network is
-told how much every place looks like the clicked ones, in grey values or colours and in the embedding, which spares it
-from learning to compare. Clicks, their distances and the earlier answer are maps, after RITM (Sofiiuk, Petrov,
-Konushin, IEEE ICIP 2022, arXiv:2102.06583); several readings of one click, with their expected IoU, after Segment
-Anything (Kirillov et al. 2023, section 3).
+told how much every place looks like the clicked ones, in grey values or colours and in the embedding, and where
+random walks from the clicks come home, which spares it from learning to compare and to follow edges. Clicks, their
+distances and the earlier answer are maps, after RITM (Sofiiuk, Petrov, Konushin, IEEE ICIP 2022, arXiv:2102.06583);
+several readings of one click, with their expected IoU, after Segment Anything (Kirillov et al. 2023, section 3).
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SQUASHED = 3.0
+"""Logit of the answer mended by a walk that is 0.76 on its map."""
+
 _FAR = 1.0  # of a frame: the distance to a click where there is none
 _SURE = 3.0  # a logit at which the earlier answer is rather sure
 _SPREAD = 2.5  # pixels of the fine maps that a click covers
+_MOST = 10.0  # logits of an answer that is taken over
+_TRUST = (0.0, -5.0, -0.85)  # at first, in what is drawn, in the earlier answer and in the one that a walk mended
 
 
 class ClickHead(nn.Module):
@@ -31,6 +36,8 @@ class ClickHead(nn.Module):
         Masks of one click; mask 0 is an extra one, for clicks that leave no doubt.
     heads, head_dim
         Ways of comparing embeddings, and their length.
+    walks
+        Maps of random walks from the clicks.
 
     Notes
     -----
@@ -44,14 +51,16 @@ class ClickHead(nn.Module):
         readings: int = 3,
         heads: int = 4,
         head_dim: int = 16,
+        walks: int = 3,
     ) -> None:
         super().__init__()
         half, quarter, eighth, sixteenth = widths
         self.heads = heads
         self.masks = readings + 1
+        self.walks = walks
         self.place = nn.Conv2d(embed_dim, quarter, 1)
         self.compare = nn.Conv2d(embed_dim, heads * head_dim, 1)
-        self.stem = _convolution(10, half)
+        self.stem = _convolution(10 + walks, half)
         self.down_2 = _convolution(half, quarter, stride=2)
         self.merge = nn.Sequential(nn.Conv2d(2 * quarter + 2 * heads, quarter, 1), Residual(quarter))
         self.down_4 = _convolution(quarter, eighth, stride=2)
@@ -62,10 +71,19 @@ class ClickHead(nn.Module):
         self.up_4 = Joint(eighth, quarter)
         self.up_2 = Joint(quarter, half)
         self.draw = nn.Conv2d(half, self.masks, 1)
+        self.trust = nn.Conv2d(half, len(_TRUST), 1)
+        nn.init.zeros_(self.trust.weight)
+        self.trust.bias = nn.Parameter(torch.tensor(_TRUST))
         self.judge = nn.Sequential(nn.Linear(2 * quarter + sixteenth + 1, 64), nn.GELU(), nn.Linear(64, 1))
 
     def forward(
-        self, features: Tensor, pixels: Tensor, points: Tensor, labels: Tensor, previous: Tensor | None = None
+        self,
+        features: Tensor,
+        pixels: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        previous: Tensor | None = None,
+        walked: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Answer B sets of clicks on one image.
 
@@ -81,6 +99,9 @@ class ClickHead(nn.Module):
             (B, N): 1 inside of the object, 0 outside, -1 no click.
         previous
             Logits (B, 1, 2 h, 2 w) of the answer to the clicks before; zeros or None where there is none.
+        walked
+            (B, walks, 2 h, 2 w), -1..1: how much likelier than usual random walkers come home to the object; the last
+            one the earlier answer, mended by a walk, ``tanh(logits / SQUASHED)``. Zeros or None where there was none.
 
         Returns
         -------
@@ -92,13 +113,16 @@ class ClickHead(nn.Module):
         fine = F.avg_pool2d(pixels, 2)
         side = fine.shape[-1]
         places = (points + 0.5) / (4 * features.shape[-1])  # of the frame, 0..1
+        if previous is None:
+            previous = fine.new_zeros(len(points), 1, side, side)
+        if walked is None:
+            walked = fine.new_zeros(len(points), self.walks, side, side)
         maps = [
             fine.expand(len(points), -1, -1, -1),
             *_click_maps(places, labels, side),
             *_differences(fine, places, labels),
-            torch.zeros_like(fine[:, :1]).expand(len(points), -1, -1, -1)
-            if previous is None
-            else (previous / _SURE).tanh(),
+            (previous / _SURE).tanh(),
+            walked,
         ]
         x2 = self.stem(torch.cat(maps, dim=1))
         known = self.place(features).expand(len(points), -1, -1, -1)
@@ -107,8 +131,15 @@ class ClickHead(nn.Module):
         x8 = self.middle_8(self.down_4(x4))
         x16 = self.middle_16(self.down_8(x8))
         y4 = self.up_4(self.up_8(x16, x8), x4)
-        masks = self.draw(self.up_2(y4, x2))
+        masks = self._merged(self.up_2(y4, x2), previous, walked[:, -1:])
         return masks, self._expected(masks, y4, x16)
+
+    def _merged(self, y2: Tensor, previous: Tensor, mended: Tensor) -> Tensor:
+        """The masks; mask 0 is at each place a mean of what is drawn, of the earlier answer and of the mended one."""
+        drawn = self.draw(y2)
+        ways = [drawn[:, :1], previous.clamp(-_MOST, _MOST), SQUASHED * mended.clamp(-0.997, 0.997).atanh()]
+        shares = self.trust(y2).softmax(1)
+        return torch.cat([(shares * torch.cat(ways, dim=1)).sum(1, keepdim=True), drawn[:, 1:]], dim=1)
 
     def _expected(self, masks: Tensor, y4: Tensor, x16: Tensor) -> Tensor:
         """IoU from what lies inside and outside of each mask; does not teach the masks."""

@@ -14,7 +14,6 @@ import csv
 import logging
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,74 +22,60 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from napari_sammed.models.litemedsam import to_frame
+from napari_sammed.models.click import near
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.networks.click_head import ClickHead
-from napari_sammed.training.click_pictures import Encoded
+from napari_sammed.training.click_draws import Drawn, draw
 from napari_sammed.training.click_users import Clicker, boxed, mistaken
 
 logger = logging.getLogger(__name__)
 
-OBJECTS = 6
-"""Masks of a picture in one step."""
-
-PICTURES = 2
+PICTURES = 3
 """Pictures in one step."""
 
 ROUNDS = 4
 """Clicks at most in training; their number is drawn anew for each picture."""
 
-_BOXED, _HANDED = 0.45, 0.1
+_BOXED, _HANDED = 0.65, 0.1
 """How often the second click corrects what the box network says, and how often the first a mask of somebody else."""
 
+_KEEP = 2.0  # what undoing what was right costs, beside what any mistake costs
 _AVERAGE = 0.997  # of the weights kept per step
-_LEAST = 6  # cells of a mask at half the frame's size
-_KEEP = 10  # every tenth picture is for validation
+_TENTH = 10  # every tenth picture is for validation
 
 
-@dataclass
-class Drawn:
-    """Objects of one picture, ready for the network.
+def losses(logits: Tensor, targets: Tensor, before: Tensor | None = None) -> Tensor:
+    """Focal loss and Dice loss (SAM's, 20 to 1) of each mask.
 
     Parameters
     ----------
-    features : Tensor
-        (1, 256, 64, 64).
-    pixels : Tensor
-        (1, 3, 256, 256).
+    logits : Tensor
+        (B, M, h, w).
     targets : Tensor
-        (B, 128, 128), the share of each cell that is inside.
+        (B, h, w), 0..1.
+    before : Tensor, optional
+        Logits (B, 1, h, w) of the answer so far: what was right there counts more, and so does a worse Dice.
+
+    Returns
+    -------
+    Tensor
+        (B, M).
     """
-
-    features: Tensor
-    pixels: Tensor
-    targets: Tensor
-
-
-def draw(path: Path, random: np.random.Generator, objects: int = OBJECTS) -> Drawn | None:
-    """Some objects of a picture; None if it has none that is large enough."""
-    picture = Encoded.read(path)
-    shares = F.avg_pool2d(torch.from_numpy(picture.masks).float(), 2)
-    shares = shares[(shares > 0.5).sum((1, 2)) >= _LEAST]
-    if not len(shares):
-        return None
-    chosen = random.choice(len(shares), objects, replace=len(shares) < objects)
-    return Drawn(
-        torch.from_numpy(picture.features).float()[None],
-        torch.from_numpy(to_frame(picture.pixels))[None],
-        shares[chosen],
-    )
-
-
-def losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Focal loss and Dice loss (SAM's, 20 to 1) of each mask; logits (B, M, h, w), targets (B, h, w) in 0..1."""
     targets = targets[:, None].expand_as(logits)
     cross = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     chance = logits.sigmoid()
-    focal = ((chance - targets).abs() ** 2 * cross).mean((2, 3))
+    focal = (chance - targets).abs() ** 2 * cross
+    dice = _dice_loss(chance, targets)
+    if before is None:
+        return 20 * focal.mean((2, 3)) + dice
+    right = (before > 0) == (targets > 0.5)
+    worse = (dice - _dice_loss((before > 0).float(), targets)).relu()
+    return 20 * (focal * (1 + _KEEP * right)).mean((2, 3)) + dice + worse
+
+
+def _dice_loss(chance: Tensor, targets: Tensor) -> Tensor:
     overlap = 2 * (chance * targets).sum((2, 3)) + 1
-    dice = 1 - overlap / (chance.sum((2, 3)) + targets.sum((2, 3)) + 1)
-    return 20 * focal + dice
+    return 1 - overlap / (chance.sum((2, 3)) + targets.sum((2, 3)) + 1)
 
 
 def overlaps(logits: Tensor, targets: Tensor) -> Tensor:
@@ -105,22 +90,23 @@ def learn(
 ) -> list[float]:
     """Click through the objects of a picture and add up gradients; the mean Dice after each click."""
     clicker = Clicker(drawn.targets.numpy() > 0.5, random)
-    masks, previous = np.zeros(drawn.targets.shape, bool), None
-    kind = random.random()
-    begun = kind < _BOXED + _HANDED
+    previous, kind = None, random.random()
     if kind < _BOXED:
-        clicker.click(masks)
-        previous = boxed(boxes, drawn.features, clicker.targets, random)
-        masks = (previous[:, 0] > 0).numpy()
-    elif begun:
+        points, _ = clicker.click(np.zeros(drawn.targets.shape, bool))
+        previous = boxed(boxes, drawn.features, clicker.targets, points[:, 0].numpy(), random)
+    elif kind < _BOXED + _HANDED:
         masks = np.stack([mistaken(mask, clicker.targets, random) for mask in clicker.targets])
         previous = random.uniform(3, 10) * (2 * torch.from_numpy(masks).float()[:, None] - 1)
+    begun = previous is not None
+    masks = (previous[:, 0] > 0).numpy() if begun else np.zeros(drawn.targets.shape, bool)
     rounds = int(random.integers(1, ROUNDS + 1))
     scores = []
     for number in range(rounds):
         points, labels = clicker.click(masks)
-        logits, expected = net(drawn.features, drawn.pixels, points, labels, previous)
-        every = losses(logits, drawn.targets)
+        logits, expected = net(
+            drawn.features, drawn.pixels, points, labels, previous, drawn.walks(points, labels, previous)
+        )
+        every = losses(logits, drawn.targets, previous)
         if number or begun:
             loss = every[:, 0].mean()
         else:  # the best reading learns; the others a little, so that none is forgotten
@@ -128,17 +114,32 @@ def learn(
         right = overlaps(logits.detach(), drawn.targets)
         loss = loss + F.mse_loss(expected, right)
         (loss * scale / rounds).backward()
-        previous, masks = following(logits, expected, first=number == 0 and not begun)
+        previous, masks = following(logits, expected, None if number == 0 and not begun else previous, points)
         scores.append(_dice(masks, clicker.targets))
     return [] if begun else scores
 
 
-def following(logits: Tensor, expected: Tensor, first: bool) -> tuple[Tensor, np.ndarray]:
-    """What the user sees, and what the next click refines: the likeliest reading of a first click, else mask 0."""
+def _answered(
+    net: ClickHead, drawn: Drawn, points: Tensor, labels: Tensor, before: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return net(drawn.features, drawn.pixels, points, labels, before, drawn.walks(points, labels, before))
+
+
+def following(logits: Tensor, expected: Tensor, before: Tensor | None, points: Tensor) -> tuple[Tensor, np.ndarray]:
+    """What the user sees, and what the next click refines.
+
+    That is the likeliest reading of a first click, else mask 0 about the last of the points (B, N, 2) and the answer
+    before elsewhere.
+    """
     logits = logits.detach()
-    best = 1 + expected[:, 1:].argmax(1) if first else torch.zeros(len(logits), dtype=torch.long)
-    chosen = logits[torch.arange(len(logits)), best][:, None]
-    return chosen, (chosen[:, 0] > 0).numpy()
+    if before is None:
+        best = 1 + expected[:, 1:].argmax(1)
+        shown = logits[torch.arange(len(logits)), best]
+    else:
+        places = ((points[:, -1] + 0.5) / 2).long().tolist()
+        pairs = zip(before[:, 0].numpy(), logits[:, 0].numpy(), places, strict=True)
+        shown = torch.from_numpy(np.stack([near(old, new, (y, x)) for old, new, (x, y) in pairs]))
+    return shown[:, None], (shown > 0).numpy()
 
 
 def _dice(masks: np.ndarray, targets: np.ndarray) -> float:
@@ -151,19 +152,31 @@ def validate(net: ClickHead, paths: list[Path], clicks: int = 5) -> list[float]:
     """Mean Dice after each click in the middle of the largest mistake, on pictures that were not learnt from."""
     scores = []
     for index, path in enumerate(paths):
-        drawn = draw(path, np.random.default_rng(index))
+        drawn = draw(path, np.random.default_rng(index), plain=True)
         if drawn is None:
             continue
         clicker = Clicker(drawn.targets.numpy() > 0.5, None)
         masks, previous = np.zeros(drawn.targets.shape, bool), None
         row = []
-        for number in range(clicks):
+        for _ in range(clicks):
             points, labels = clicker.click(masks)
-            logits, expected = net(drawn.features, drawn.pixels, points, labels, previous)
-            previous, masks = following(logits, expected, first=number == 0)
+            logits, expected = net(
+                drawn.features, drawn.pixels, points, labels, previous, drawn.walks(points, labels, previous)
+            )
+            previous, masks = following(logits, expected, previous, points)
             row.append(_dice(masks, clicker.targets))
         scores.append(row)
     return np.mean(scores, axis=0).tolist()
+
+
+def begin_with(net: ClickHead, weights: dict[str, Tensor]) -> None:
+    """Take over weights; those of a head without walks will do, too."""
+    mine = net.state_dict()
+    first = "stem.0.weight"
+    known = {key: value.float() for key, value in weights.items()}
+    taken = torch.zeros_like(mine[first])
+    taken[:, : known[first].shape[1]] = known[first]
+    net.load_state_dict({**mine, **known, first: taken})
 
 
 def train(
@@ -193,7 +206,7 @@ def train(
     torch.manual_seed(seed)
     net, average = ClickHead(), ClickHead()
     if begin is not None:
-        net.load_state_dict({key: value.float() for key, value in load_file(begin).items()})
+        begin_with(net, load_file(begin))
     average.load_state_dict(net.state_dict())
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-2)
     begun, kept = 0, out / "state.pt"
@@ -208,8 +221,8 @@ def train(
     for step in range(begun, steps):
         random = np.random.default_rng([seed, step])
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 100) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
-        paths = [path for path in sorted(pictures.glob("*.npz")) if int(path.stem) % _KEEP]
+            group["lr"] = rate * min(1, (step + 1) / 50) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        paths = [path for path in sorted(pictures.glob("*.npz")) if int(path.stem) % _TENTH]
         for index in random.choice(len(paths), PICTURES, replace=False):
             drawn = draw(paths[int(index)], random)
             if drawn is not None:
@@ -222,7 +235,7 @@ def train(
             for mean, value in zip(average.parameters(), net.parameters(), strict=True):
                 mean.lerp_(value, 1 - weight)
         if (step + 1) % every == 0 or step + 1 == steps:
-            held = [path for path in sorted(pictures.glob("*.npz")) if not int(path.stem) % _KEEP][:30]
+            held = [path for path in sorted(pictures.glob("*.npz")) if not int(path.stem) % _TENTH][:30]
             firsts = [row[0] for row in seen if row]
             first = float(np.mean(firsts)) if firsts else math.nan
             scores = validate(average, held)

@@ -15,6 +15,8 @@ from napari_sammed.geometry import Box
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.training.pictures import smooth_noise
 
+_RUNGS = 0.5  # share of the boxes that are rungs of a ladder
+
 
 class Clicker:
     """Simulated users of several objects at once, on maps of half the frame's size.
@@ -82,16 +84,39 @@ def mistaken(target: np.ndarray, others: np.ndarray, random: np.random.Generator
 
 
 @torch.no_grad()
-def boxed(network: PromptableNetwork, features: Tensor, targets: np.ndarray, random: np.random.Generator) -> Tensor:
-    """What a box network says to boxes that were meant to hold the targets: logits (B, 1, h, w)."""
+def boxed(
+    network: PromptableNetwork, features: Tensor, targets: np.ndarray, clicks: np.ndarray, random: np.random.Generator
+) -> Tensor:
+    """What a box network says to boxes that were meant to hold the targets, or to rungs of a ladder around clicks.
+
+    Parameters
+    ----------
+    network : PromptableNetwork
+    features : Tensor
+        (1, C, h, w).
+    targets : ndarray of bool
+        (B, 2 h, 2 w).
+    clicks : ndarray
+        (B, 2), x and y in pixels of the frame.
+    random : Generator
+
+    Returns
+    -------
+    Tensor
+        Logits, (B, 1, 2 h, 2 w).
+    """
     corners = []
-    for target in targets:
+    care = random.uniform(0.1, 1)  # the last boxes are nearly right, and so are the answers to them
+    for target, click in zip(targets, clicks, strict=True):
         box = Box.of_mask(target)
         low, high = 2 * np.array(box.low), 2 * np.array(box.high)
-        sides = (high - low) * np.exp(random.normal(0, 0.25, 2))
-        centre = (low + high) / 2 + random.normal(0, 0.08, 2) * (high - low)
-        if random.random() < 0.3:  # a rung of a ladder
-            sides[:] = sides.max()
+        sides = (high - low).astype(float)
+        if random.random() < _RUNGS:
+            centre = click[::-1]
+            sides[:] = max(sides.max(), 8) * np.exp(random.normal(0, 0.5))
+        else:
+            centre = (low + high) / 2 + care * random.normal(0, 0.08, 2) * sides
+            sides *= np.exp(care * random.normal(0, 0.25, 2))
         (top, left), (bottom, right) = (centre - sides / 2).clip(0, 255), (centre + sides / 2).clip(0, 255)
         corners.append((left, top, right, bottom))
     sparse, dense = network.prompt_encoder(boxes=torch.tensor(corners, dtype=torch.float32))

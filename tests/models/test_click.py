@@ -14,6 +14,7 @@ from napari_sammed.intensity import Window
 from napari_sammed.models.base import BoxModel
 from napari_sammed.models.click import Click, near, shipped_head
 from napari_sammed.models.litemedsam import LiteMedSAM
+from napari_sammed.models.registry import load
 from napari_sammed.prompts import MaskPrompt, Point, Prompts
 from napari_sammed.volume import Volume
 from tests.golden import fill
@@ -145,6 +146,61 @@ def test_a_click_changes_what_lies_about_it_and_nothing_far_away():
     np.testing.assert_array_equal(changed[50:], before[50:])
     np.testing.assert_array_equal(near(before, after, (50, 50)), after)
     np.testing.assert_array_equal(near(before, after, (-3, 120)), after)
+
+
+def test_walks_from_the_clicks_have_a_say(model, embedding, monkeypatch):
+    first = model.decode(embedding, Prompts((INSIDE,)), None)
+    both = Prompts((INSIDE, OUTSIDE))
+    with_walks = model.decode(embedding, both, first).values
+    monkeypatch.setattr("napari_sammed.models.click.walked", lambda *_: np.zeros((3, 128, 128), np.float32))
+    assert np.abs(model.decode(embedding, both, first).values - with_walks).max() > 1e-3
+
+
+def test_an_image_without_contrast_is_answered_too(model):
+    image = Volume.from_array(np.full((90, 120), 7, np.uint8))
+    embedding = model.embed(image, model.plan(image.grid, Prompts(), None), AS_IS)
+    first = model.decode(embedding, Prompts((INSIDE,)), None)
+    assert np.isfinite(model.decode(embedding, Prompts((INSIDE, OUTSIDE)), first).values).all()
+
+
+@pytest.fixture(scope="module")
+def real(weights) -> Click:
+    return load("click", weights)
+
+
+@pytest.fixture(scope="module")
+def discs() -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Two discs on noisy ground, both together, and the first one."""
+    rows, columns = np.indices((240, 256))
+    one, other = np.hypot(rows - 90, columns - 80) < 42, np.hypot(rows - 150, columns - 190) < 30
+    values = np.where(one | other, 150, 90) + np.random.default_rng(0).normal(0, 8, one.shape)
+    return Volume.from_array(values.clip(0, 255).astype(np.uint8)), one | other, one
+
+
+def _iou(model: Click, answer, wanted: np.ndarray) -> float:
+    mask = model.restore(answer) > 0
+    return (mask & wanted).sum() / (mask | wanted).sum()
+
+
+def test_a_click_on_a_right_answer_keeps_it(real, discs):
+    image, _, one = discs
+    embedding = real.embed(image, real.plan(image.grid, Prompts(), None), AS_IS)
+    mask = MaskPrompt(one, (0, 0))
+    for click in (Point((90, 80)), Point((70, 105)), Point((30, 180), positive=False)):
+        assert _iou(real, real.decode(embedding, Prompts((mask, click)), None), one) > 0.95
+
+
+def test_a_click_mends_what_it_lies_on_and_keeps_the_rest(real, discs):
+    image, both, one = discs
+    embedding = real.embed(image, real.plan(image.grid, Prompts(), None), AS_IS)
+    rows, columns = np.indices(one.shape)
+    bitten = one & (np.hypot(rows - 110, columns - 105) > 15)
+    mended = real.decode(embedding, Prompts((MaskPrompt(bitten, (0, 0)), Point((108, 100)))), None)
+    assert _iou(real, mended, one) > (bitten & one).sum() / one.sum() + 0.03
+    more = real.decode(embedding, Prompts((MaskPrompt(one, (0, 0)), Point((150, 190)))), None)
+    assert _iou(real, more, both) > 0.9
+    less = real.decode(embedding, Prompts((MaskPrompt(both, (0, 0)), Point((150, 190), positive=False))), None)
+    assert _iou(real, less, one) > 0.9
 
 
 def test_the_head_comes_with_the_package():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_sammed.networks.click_head import ClickHead
+from napari_sammed.networks.click_head import SQUASHED, ClickHead
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,36 @@ def test_kinds_places_and_the_answer_before_matter(head, seen):
         head(*seen, POINTS, LABELS, before)[0],
     ):
         assert (usual - other).abs().max() > 1e-3
+
+
+def test_walks_matter_and_none_is_none_at_all(head, seen):
+    usual = head(*seen, POINTS, LABELS)[0]
+    none, some = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    torch.testing.assert_close(head(*seen, POINTS, LABELS, None, none)[0], usual)
+    for number in range(3):
+        some[:, number, 8:16, 4:20] = 1
+        other = head(*seen, POINTS, LABELS, None, some)[0]
+        assert (usual - other).abs().max() > 1e-3
+        usual = other
+
+
+def test_mask_0_is_drawn_or_kept_or_mended_by_the_walk(seen):
+    torch.manual_seed(0)
+    head = ClickHead(embed_dim=8, widths=(8, 8, 16, 16), heads=2, head_dim=4).eval().requires_grad_(False)
+    before = torch.linspace(-6, 6, 1024).reshape(1, 1, 32, 32)
+    walks = torch.zeros(1, 3, 32, 32)
+    walks[:, 2] = (before[:, 0].flip(-1) / SQUASHED).tanh()
+
+    def only(way: int) -> torch.Tensor:
+        head.trust.bias.fill_(-30)
+        head.trust.bias[way] = 30
+        return head(*seen, POINTS, LABELS, before, walks)[0]
+
+    drawn, kept, mended = only(0), only(1), only(2)
+    torch.testing.assert_close(kept[:, :1], before)
+    torch.testing.assert_close(mended[:, :1], before.flip(-1), rtol=1e-3, atol=1e-3)
+    assert min((drawn[:, :1] - other[:, :1]).abs().max() for other in (kept, mended)) > 0.1
+    torch.testing.assert_close(drawn[:, 1:], kept[:, 1:], msg="the readings of a first click are drawn")
 
 
 def test_no_answer_before_is_an_undecided_one(head, seen):

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from napari_sammed import networks
 from napari_sammed.networks.click_head import ClickHead
 from napari_sammed.training import click_training
+from napari_sammed.training.click_draws import draw
 from napari_sammed.training.click_pictures import Encoded, make, path_of
-from napari_sammed.training.click_training import draw, following, losses, overlaps, train
+from napari_sammed.training.click_training import begin_with, following, losses, overlaps, train
 from napari_sammed.training.click_users import Clicker, mistaken
 from tests.tiny_models import tiny_config
 
@@ -78,11 +79,75 @@ def test_losses_prefer_the_truth():
     assert overlaps(empty, target).item() == 0
 
 
+def test_undoing_what_was_right_costs_more_than_another_mistake():
+    target = torch.from_numpy(_disc(64, 64, 20)).float()[None]
+    before = 8 * (2 * target[:, None] - 1)
+    undone = before.clone()
+    undone[..., 60:68, 60:68] *= -1
+    assert losses(undone, target, before).item() > losses(undone, target).item() + 0.1
+    torch.testing.assert_close(losses(undone, target, -before), losses(undone, target), msg="nothing was right before")
+    mended = losses(before, target, undone).item()
+    assert mended < 0.01
+    assert mended < losses(undone, target, undone).item()
+
+
 def test_a_first_click_takes_the_likeliest_reading():
     logits = torch.stack([torch.full((2, 2), float(v)) for v in (-1, 1, 2, 3)])[None]
-    expected = torch.tensor([[1.0, 0.2, 0.9, 0.5]])
-    assert following(logits, expected, first=True)[0].unique().item() == 2
-    assert following(logits, expected, first=False)[0].unique().item() == -1
+    expected, points = torch.tensor([[1.0, 0.2, 0.9, 0.5]]), torch.tensor([[[0.5, 0.5]]])
+    assert following(logits, expected, None, points)[0].unique().item() == 2
+    before = torch.ones(1, 1, 2, 2)
+    assert following(logits, expected, before, points)[0].unique().item() == -1
+
+
+def test_a_further_click_leaves_what_is_far_away():
+    before = torch.full((1, 1, 128, 128), -5.0)
+    logits = torch.full((1, 4, 128, 128), -4.0)
+    logits[:, 0, 20:26, 40:46], logits[:, 0, 90:110, 90:110] = 5, 5
+    shown, masks = following(logits, torch.zeros(1, 4), before, torch.tensor([[[9.0, 9.0], [85.5, 46.5]]]))
+    assert masks[0, 20:26, 40:46].all()
+    assert masks.sum() == 36
+    assert shown.shape == (1, 1, 128, 128)
+
+
+def test_weights_without_walks_are_taken_over():
+    """Those of the time before walks: walks have no say in what is drawn at first, and begin to have one."""
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 8, "widths": (8, 8, 16, 16), "heads": 2, "head_dim": 4}
+    older, newer = ClickHead(**sizes), ClickHead(**sizes)
+    weights = {key: value for key, value in older.state_dict().items() if not key.startswith("trust")}
+    weights["stem.0.weight"] = weights["stem.0.weight"][:, :10].half()
+    begin_with(newer, weights)
+    given = (torch.randn(1, 8, 16, 16), torch.rand(1, 3, 64, 64), torch.full((1, 1, 2), 20.0), torch.ones(1, 1))
+    before, walks = torch.randn(1, 1, 32, 32), torch.rand(1, 3, 32, 32)
+    with_walks, without = newer(*given, before, walks)[0], older(*given, before)[0]
+    torch.testing.assert_close(with_walks[:, 1:], without[:, 1:], rtol=1e-2, atol=1e-2)
+    with_walks.square().mean().backward()
+    assert newer.stem[0].weight.grad[:, 10:].abs().max() > 0
+    assert newer.trust.weight.grad.abs().max() > 0
+
+
+def test_pictures_are_turned_as_a_whole(pictures):
+    """The features say where the disc is: turned and mirrored, they still do."""
+    ways = set()
+    for seed in range(30):
+        drawn = draw(path_of(pictures, 3), np.random.default_rng(seed))
+        shown = torch.nn.functional.avg_pool2d(drawn.targets[:1], 2)[0]
+        assert ((drawn.features[0, 0] > 0.5) == (shown > 0.5)).float().mean() > 0.98
+        assert ((drawn.pixels[0, 0] > 0.5)[::2, ::2] == (drawn.targets[0] > 0.5)).float().mean() > 0.98
+        ways.add(tuple(np.argwhere(shown.numpy() > 0.5).mean(0).round().astype(int)))
+    assert len(ways) == 8
+    plain = draw(path_of(pictures, 3), np.random.default_rng(0), plain=True)
+    np.testing.assert_array_equal(plain.pixels[0, 0].numpy() > 0.5, Encoded.read(path_of(pictures, 3)).masks[0])
+
+
+def test_walks_of_several_objects_are_the_same_as_of_one(pictures):
+    drawn = draw(path_of(pictures, 3), np.random.default_rng(0), plain=True)
+    points, labels = Clicker(drawn.targets.numpy() > 0.5, None).click(np.zeros(drawn.targets.shape, bool))
+    before = 4 * (2 * drawn.targets[:, None] - 1)
+    walks = drawn.walks(points, labels, before)
+    assert walks.shape == (4, 3, 128, 128)
+    torch.testing.assert_close(drawn.walks(points[1:2], labels[1:2], before[1:2]), walks[1:2])
+    assert ((walks[0, 0] > 0) == (drawn.targets[0] > 0.5)).float().mean() > 0.95
 
 
 def test_encoded_pictures_come_back(pictures):
@@ -100,6 +165,7 @@ def test_what_is_there_is_not_made_again(pictures):
 
 def test_training_learns_and_goes_on_after_a_stop(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(click_training, "ClickHead", lambda: ClickHead(widths=(8, 8, 16, 16), heads=2, head_dim=4))
+    monkeypatch.setattr(click_training, "PICTURES", 1)
     out = tmp_path / "out"
     boxes = networks.create("litemedsam", {**tiny_config("litemedsam"), "prompt_embed_dim": 256})
     train(pictures, out, boxes, steps=4, rate=3e-3, seed=0, every=2)
