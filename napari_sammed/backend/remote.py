@@ -129,6 +129,9 @@ class RemoteBackend:
             )
         remote = RemoteImage(self._connection, self._loop, image, self._facts.limits)
         with self._lock:
+            if image_id in self._images:  # opened meanwhile by somebody else, who agreed as well
+                self._images[image_id].users += 1
+                return image_id
             self._images[image_id] = remote
         self._loop.start(remote.session.open_ahead())
         return image_id

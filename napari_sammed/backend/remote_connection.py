@@ -28,7 +28,7 @@ _FRESH_STARTS = 10  # how often patience begins anew because something came thro
 _TIMEOUT = httpx.Timeout(connect=10, read=30, write=30, pool=None)  # servers say every few seconds that they are alive
 _MOST_JSON = 16 << 20
 _AGAIN = ("busy", "unavailable")
-_WITHOUT_WORDS = {401: "unauthorized", 403: "forbidden_origin", 404: "not_found", 413: "too_large", 429: "busy"}
+_WITHOUT_WORDS = {401: "unauthorized", 403: "forbidden_origin", 413: "too_large", 429: "busy"}
 _WITHOUT_WORDS |= dict.fromkeys((502, 503, 504), "unavailable")
 
 
@@ -86,16 +86,6 @@ class Connection:
         """A PUT of frames as they are made; errors as of `json`."""
         async with self._sent("PUT", path, content, FRAMES):
             pass
-
-    async def has(self, path: str) -> bool:
-        """Whether a HEAD says that something is there; errors as of `json`."""
-        try:
-            async with self._sent("HEAD", path, b"", ""):
-                return True
-        except Refused as refused:
-            if refused.failure.status == 404:
-                return False
-            raise
 
     async def frames(self, method: str, path: str, body: Frame | None, limit: int) -> AsyncGenerator[Frame, None]:
         """A request whose reply is frames, each as soon as it is there; the body as a frame, or JSON.

@@ -129,21 +129,26 @@ def test_nobody_there():
     backend.shutdown()
 
 
-def test_something_else_there():
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "302 Found"])
+def test_something_else_there(image, status):
     """HTTP, but no server of ours."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve():
-            while True:
-                connection, _ = listening.accept()
-                with connection:
-                    connection.recv(1 << 16)
-                    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n<html></html>")
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(1 << 16)
+                        connection.sendall(f"HTTP/1.1 {status}\r\ncontent-length: 13\r\n\r\n<html></html>".encode())
 
         threading.Thread(target=serve, daemon=True).start()
-        backend = RemoteBackend(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        with pytest.raises(InputError, match="A JSON object was expected"):
+        backend = RemoteBackend(f"http://127.0.0.1:{listening.getsockname()[1]}", consent=True)
+        with pytest.raises(InputError, match=r"A JSON object was expected|is no server of|leads elsewhere"):
             backend.check()
+        opened = backend.open(image)
+        with pytest.raises(InputError, match=r"A JSON object was expected|is no server of|leads elsewhere"):
+            backend.predict(opened, "random-walker", CLICKS)
         backend.shutdown()
 
 
