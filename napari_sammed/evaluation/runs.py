@@ -102,9 +102,9 @@ def answered(results: Sequence[Result]) -> dict[Key, Result]:
 def kept_beside(kept: Sequence[Result], measured: Sequence[Result], cases: Sequence[Case], plan: Plan) -> list[Result]:
     """What a folder holds of earlier methods about the same cases, with the same plan."""
     names, methods = {case.name for case in cases}, {result.method for result in measured}
-    asked = {(result.case, result.label) for result in measured}
+    asked = {(result.case, result.label): result for result in measured}
     return [
-        result
+        replace(result, name=(by := asked[result.case, result.label]).name, modality=by.modality)
         for result in kept
         if result.method not in methods
         and result.case in names
