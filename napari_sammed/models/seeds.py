@@ -27,14 +27,21 @@ def marked_voxels(prompts: Prompts, positive: bool) -> np.ndarray:
 
 
 def positive_voxels(prompts: Prompts) -> np.ndarray:
-    """Positive voxels; the centres of the boxes where nothing else is positive."""
+    """Positive voxels, then the centres of the boxes that none of them lies in: there is something in every box."""
     voxels = marked_voxels(prompts, positive=True)
-    if len(voxels):
-        return voxels
-    centres = [(np.array(box.low) + np.array(box.high) - 1) / 2 for box in prompts.of(Box)]
-    if not centres:
+    empty = [box for box in prompts.of(Box) if not _within(voxels, box).any()]
+    centres = np.array([(np.array(box.low) + np.array(box.high) - 1) / 2 for box in empty])
+    if len(voxels) and len(centres):
+        return np.concatenate([voxels, centres])
+    if not len(voxels) and not len(centres):
         raise InputError("The random walker needs a positive click or stroke, or a box, to start from.")
-    return np.array(centres)
+    return voxels if len(voxels) else centres
+
+
+def _within(voxels: np.ndarray, box: Box) -> np.ndarray:
+    """Whether each of the voxels lies in a box."""
+    nearest = nearest_voxel(voxels)
+    return ((nearest >= box.low) & (nearest < box.high)).all(axis=1)
 
 
 def places_to_look_at(prompts: Prompts, positive: np.ndarray) -> np.ndarray:
@@ -79,10 +86,13 @@ def balls(centres: np.ndarray, scale: np.ndarray, shape: tuple[int, ...], radius
 
 
 def outside_boxes(prompts: Prompts, region: Region) -> np.ndarray:
-    """Samples whose centres lie in no box, where there are boxes."""
+    """Samples whose centres lie in no box; none if the object leaves the boxes, as a positive click or stroke says."""
     shape = region.grid.shape
     boxes = prompts.of(Box)
-    outside = np.full(shape, bool(boxes))
+    marked = marked_voxels(prompts, positive=True)
+    if not boxes or not np.logical_or.reduce([_within(marked, box) for box in boxes]).all():
+        return np.zeros(shape, bool)
+    outside = np.ones(shape, bool)
     ratio = np.array(region.box.shape) / shape
     for box in boxes:
         low, high = ((np.array(corner) - region.box.low) / ratio - 0.5 for corner in (box.low, box.high))

@@ -130,6 +130,19 @@ def test_nothing_lies_outside_of_a_box_that_cuts_the_body() -> None:
     assert not (mask & ~inside).any()
 
 
+def test_a_click_outside_of_a_box_goes_on_from_it() -> None:
+    """The object leaves the box there: what lies in it is kept, and the box limits nothing any more."""
+    image = Volume.from_array(noisy((SPHERE, 60)), (2, 2, 2))
+    prompts = Prompts((Box((10, 10, 10), (38, 38, 24)), Point((24, 24, 30))))
+    model = RandomWalker()
+    logits = model.decode(model.embed(image, model.plan(image.grid, prompts, None)), prompts)
+    mask, place = model.object_mask(logits)
+    found = np.zeros(SPHERE.shape, bool)
+    found[place.slices] = mask
+    assert dice(found, SPHERE) > 0.93
+    assert found[24, 24, 17]
+
+
 def test_only_the_part_asked_for_is_looked_at() -> None:
     result = segment(noisy((SPHERE, 60)), (2, 2, 2), [(24, 24, 24)], within=((24, 0, 0), (25, 48, 48)))
     assert result.mask.shape[0] == 1

@@ -9,8 +9,8 @@ All addresses begin with ``/v1``, all requests but ``health`` carry ``Authorizat
 keys. Bodies are JSON, or frames where it says so (media type `FRAMES`).
 
     GET    health                        {"status": "ok"}
-    GET    info                          {"protocols", "version", "device", "limits": {"image", "request", "idle_seconds",
-                                         "keep_seconds", "unheard_seconds"}}
+    GET    info                          {"protocols", "version", "device", "limits": {"image", "request",
+                                         "idle_seconds", "keep_seconds", "unheard_seconds"}}
     GET    models                        {"models": cards, "installed": names}
     HEAD   images/{id}                   200 or 404
     PUT    images/{id}                   frames: `images.image_frames`; 201, or 200 if it was there
