@@ -45,6 +45,7 @@ def conversation(image, backend, model, half_way=lambda: None):
         return [*masks, session.labels()]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("model", ["litemedsam", "click"])
 def test_networks_give_the_masks_of_this_machine(tmp_path, model):
