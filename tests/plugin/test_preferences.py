@@ -31,7 +31,7 @@ IMAGE = np.pad(np.full((12, 12), 200.0), 20)
 @pytest.fixture
 def by_napari(request, monkeypatch) -> None:
     """Preferences as napari keeps them since 0.9."""
-    pytest.importorskip("napari", minversion="0.9")
+    pytest.importorskip("napari", minversion="0.9", reason="napari keeps no preferences of plugins before 0.9")
     monkeypatch.delenv(memory.FOLDER_VARIABLE)
     request.getfixturevalue("plugin_settings")
     request.getfixturevalue("npe2pm").register(PluginManifest.from_file(MANIFEST))

@@ -46,7 +46,7 @@ def test_http_to_others_only_by_choice():
 @pytest.fixture
 def keys(monkeypatch):
     """The system's keyring, in memory."""
-    keyring = pytest.importorskip("keyring")
+    keyring = pytest.importorskip("keyring", reason="needs the extra [keyring]")
     from keyring.backend import KeyringBackend
 
     class Memory(KeyringBackend):
@@ -78,7 +78,7 @@ def test_keys_come_from_the_keyring_then_from_the_environment(keys, monkeypatch)
 
 
 def test_a_system_without_a_keyring(monkeypatch):
-    keyring = pytest.importorskip("keyring")
+    keyring = pytest.importorskip("keyring", reason="needs the extra [keyring]")
     from keyring.backends.fail import Keyring
 
     before = keyring.get_keyring()
