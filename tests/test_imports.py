@@ -73,6 +73,7 @@ TORCH_FREE = [
     "napari_sammed.backend.protocol.images",
     "napari_sammed.backend.protocol.questions",
     "napari_sammed.backend.remote",
+    "napari_sammed.backend.remote_choice",
     "napari_sammed.cli",
 ]
 

@@ -75,6 +75,27 @@ def keep_key(url: str, key: str) -> None:
         ) from None
 
 
+def forget_key(url: str) -> None:
+    """Take a key out of the system's keyring; nothing where there is none."""
+    try:
+        import keyring
+
+        keyring.delete_password(SERVICE, url)
+    except Exception:  # not installed, a system without, or no such key: it is not there any more
+        return
+
+
+def keeps_keys() -> bool:
+    """Whether the system has a place for keys; may wait for the system, so not for a thread that must not."""
+    try:
+        import keyring
+        from keyring.backends import fail, null
+
+        return not isinstance(keyring.get_keyring(), fail.Keyring | null.Keyring)
+    except Exception:
+        return False
+
+
 def _from_keyring(url: str) -> str | None:
     try:
         import keyring

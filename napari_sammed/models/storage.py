@@ -1,4 +1,4 @@
-"""The user's cache folder, and writing into it so that a half-written file is never seen.
+"""The user's folders of fetched files and settings, and writing into them so that no half-written file is ever seen.
 
 Whatever is fetched is written under a temporary name in the folder it will live in, flushed to the disk, and
 renamed. Processes that want the same file wait for each other.
@@ -24,6 +24,7 @@ from napari_sammed.errors import Cancelled, FetchError
 logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "NAPARI_SAMMED_CACHE"
+CONFIG_VARIABLE = "NAPARI_SAMMED_CONFIG"
 CHUNK = 1 << 20
 _SCRATCH_PREFIX = ".fetch-"
 _SCRATCH_LIFE = 24 * 3600.0  # seconds after which a killed process's temporary folder is swept up
@@ -52,6 +53,19 @@ def cache_folder(kind: str = "weights") -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("napari-sammed", appauthor=False)) / kind
+
+
+def config_folder() -> Path:
+    """The user's folder of settings, or the one named by the environment variable ``NAPARI_SAMMED_CONFIG``.
+
+    It need not exist yet.
+    """
+    chosen = os.environ.get(CONFIG_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("napari-sammed", appauthor=False))
 
 
 def megabytes(count: int) -> str:

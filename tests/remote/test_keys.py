@@ -59,6 +59,9 @@ def keys(monkeypatch):
         def set_password(self, service, name, password):
             self.kept[service, name] = password
 
+        def delete_password(self, service, name):
+            del self.kept[service, name]
+
     before = keyring.get_keyring()
     keyring.set_keyring(Memory())
     yield Memory.kept

@@ -9,19 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-FOLDER_VARIABLE = "NAPARI_SAMMED_CONFIG"
+from napari_sammed.models.storage import CONFIG_VARIABLE as FOLDER_VARIABLE
+from napari_sammed.models.storage import config_folder as folder
+
+__all__ = ["FOLDER_VARIABLE", "Memory", "folder"]
 
 logger = logging.getLogger(__name__)
-
-
-def folder() -> Path:
-    """The user's folder of settings, or the one named by the environment variable ``NAPARI_SAMMED_CONFIG``."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("napari-sammed", appauthor=False))
 
 
 class Memory:
