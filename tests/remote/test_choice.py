@@ -156,7 +156,8 @@ def test_asked_once_a_server_and_nothing_is_sent_before(path, tmp_path):
     from tests.server.serving import in_thread
     from tests.thresholder import Thresholder
 
-    images = [Volume(np.full((2, 8, 8), value, np.float32), Grid.plain((2, 8, 8))) for value in range(3)]
+    ramp = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
+    images = [Volume(ramp + value, Grid.plain((2, 8, 8))) for value in range(3)]
     models = {"thresholder": Thresholder()}
     asked, answers = [], [False, True]
 
