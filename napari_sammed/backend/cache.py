@@ -20,11 +20,19 @@ class ByteCache(Generic[V]):
     """Keeps values up to a total of ``limit`` bytes (their ``nbytes``); safe to use from several threads.
 
     A value larger than the limit is not kept at all.
+
+    Attributes
+    ----------
+    nbytes : int
+        Of what is kept.
+    hits, misses : int
+        How often `get` found something, and how often nothing.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
+        self.hits = self.misses = 0
         self._items: OrderedDict[Hashable, V] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,7 +46,9 @@ class ByteCache(Generic[V]):
         """The value, which now counts as just used; None if it is not (or no longer) here."""
         with self._lock:
             if key not in self._items:
+                self.misses += 1
                 return None
+            self.hits += 1
             self._items.move_to_end(key)
             return self._items[key]
 

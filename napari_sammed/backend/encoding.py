@@ -43,10 +43,14 @@ class Embeddings:
     ----------
     limit : int
         Bytes to keep.
+
+    Attributes
+    ----------
+    cache : ByteCache
     """
 
     def __init__(self, limit: int) -> None:
-        self._cache: ByteCache[Embedding] = ByteCache(limit)
+        self.cache: ByteCache[Embedding] = ByteCache(limit)
 
     def get(
         self,
@@ -63,7 +67,7 @@ class Embeddings:
         """From the cache, or made now; of an `idle` question NotReady instead, unless the model has no network."""
         _check(cancel)
         key = _key(image, model, region, window)
-        embedding = self._cache.get(key)
+        embedding = self.cache.get(key)
         if embedding is None:
             if idle and model.card.weights is not None:
                 raise NotReady
@@ -71,7 +75,7 @@ class Embeddings:
                 progress("encoding", 0.0)
             with out_of_memory(model.card.name):
                 embedding = model.embed(volume, region, window)
-            self._cache.put(key, embedding)
+            self.cache.put(key, embedding)
         _check(cancel)
         return embedding
 
@@ -80,7 +84,7 @@ class Embeddings:
     ) -> None:
         """Encode the parts of an image that are not in the cache yet, in one pass if the model can."""
         regions = [model.plan(volume.grid, Prompts((box,)), box) for box in boxes]
-        missing = [r for r in dict.fromkeys(regions) if _key(image, model, r, window) not in self._cache]
+        missing = [r for r in dict.fromkeys(regions) if _key(image, model, r, window) not in self.cache]
         if len(missing) < 2 or not isinstance(model, BatchModel):
             for region in missing:
                 self.get(image, volume, model, region, window)
@@ -88,11 +92,11 @@ class Embeddings:
         with out_of_memory(model.card.name):
             embeddings = model.embed_many(volume, missing, window)
         for region, embedding in zip(missing, embeddings, strict=True):
-            self._cache.put(_key(image, model, region, window), embedding)
+            self.cache.put(_key(image, model, region, window), embedding)
 
     def forget(self, image: ImageId) -> None:
         """Drop everything of an image."""
-        self._cache.discard(image)
+        self.cache.discard(image)
 
 
 def batch_of(model: object) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_sammed.backend.answering import Answerer, Question, slice_by_slice
 from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Prediction, Progress
+from napari_sammed.backend.cache import ByteCache
 from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.foresight import Foresight
 from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
@@ -21,7 +22,7 @@ from napari_sammed.backend.walking import Course, Walker
 from napari_sammed.errors import InputError, NotReady
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
-from napari_sammed.models.base import Logits, ModelCard, PromptableModel
+from napari_sammed.models.base import Embedding, Logits, ModelCard, PromptableModel
 from napari_sammed.models.planes import slice_axis
 from napari_sammed.prompts import MaskPrompt, Prompts
 from napari_sammed.volume import Volume
@@ -67,6 +68,11 @@ class LocalBackend:
         self._inference = InferenceThread()
         self._walker = Walker(self._embeddings, self._inference, self.load, self.prefetch)
         self._answerer = Answerer(self._models, self._embeddings, lambda: self._inference.let_pass(Priority.STEP))
+
+    @property
+    def embeddings(self) -> ByteCache[Embedding]:
+        """What is kept of encoded images, on whatever device."""
+        return self._embeddings.cache
 
     def open(self, image: Volume) -> ImageId:
         """See `Backend.open`; also refuses images that no model can use (NaN, constant)."""

@@ -12,6 +12,8 @@ from napari_sammed.commands.terminal import note, say
 from napari_sammed.errors import InputError
 from napari_sammed.server.settings import GIB, Limits, Settings
 
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -44,7 +46,7 @@ def run(request: Request) -> int:
     if request.new_key is not None:
         _make_key(settings, request.new_key)
         return 0
-    if missing := [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f'The server needs {" and ".join(missing)}: pip install "napari-sammed[server]".')
     from napari_sammed.server.running import serve
 

@@ -33,20 +33,24 @@ class Answers:
         Of clicks.
     limit : int
         Bytes of answers, logits above all, that are kept in memory.
+
+    Attributes
+    ----------
+    cache : ByteCache
     """
 
     def __init__(self, backend: Backend, lane: Lane, limit: int) -> None:
         self._backend = backend
         self._lane = lane
-        self._kept: ByteCache[Kept] = ByteCache(limit)
+        self.cache: ByteCache[Kept] = ByteCache(limit)
 
     def kept(self, session: Session, request_id: str) -> Kept | None:
         """The answers to an earlier question, if they are in memory."""
-        return self._kept.get((session.id, request_id))
+        return self.cache.get((session.id, request_id))
 
     def forget(self, session_id: str) -> None:
         """Free the memory that the answers of a session take."""
-        self._kept.discard(session_id)
+        self.cache.discard(session_id)
 
     async def first(
         self, client: Client, session: Session, question: Question, progress: Progress | None
@@ -76,7 +80,7 @@ class Answers:
             "rehydrate" if the journal does not know the question, or other weights than now have answered then.
         """
         chain: list[Entry] = []
-        kept = self._kept.get((session.id, request_id))
+        kept = self.cache.get((session.id, request_id))
         while kept is None:
             entry = session.entries.get(request_id)
             if entry is None:
@@ -85,7 +89,7 @@ class Answers:
             if entry.question.previous is None:
                 break
             request_id = entry.question.previous.request
-            kept = self._kept.get((session.id, request_id))
+            kept = self.cache.get((session.id, request_id))
         for entry in reversed(chain):
             reference = entry.question.previous
             previous = None if reference is None or kept is None else logits_of(kept, reference)
@@ -95,7 +99,7 @@ class Answers:
             if tuple(map(asking.digest, answers)) != entry.digests:
                 _log.warning("An answer came out differently when it was computed again.")
             kept = Kept(answers)
-            self._kept.put((session.id, entry.question.request_id), kept)
+            self.cache.put((session.id, entry.question.request_id), kept)
         assert kept is not None
         return kept
 
@@ -116,7 +120,7 @@ class Answers:
         def work() -> Any:
             return asking.put(self._backend, session.image, question, previous, cancel=cancel, progress=progress, **how)
 
-        return await (lane or self._lane).run(client.id, session.id, work, cancel)
+        return await (lane or self._lane).run(client.id, session.id, work, cancel, question.kind)
 
     async def keep(
         self, session: Session, question: Question, answers: tuple[Prediction, ...] | ClassMap, revision: int
@@ -126,7 +130,7 @@ class Answers:
         digests = tuple(map(asking.digest, found))
         await session.record(Entry(question, revision, tuple(answer.weights_hash for answer in found), digests))
         if not isinstance(answers, ClassMap) and question.kind in _STARTS:
-            self._kept.put((session.id, question.request_id), Kept(answers))
+            self.cache.put((session.id, question.request_id), Kept(answers))
 
 
 def logits_of(kept: Kept, reference: LogitsReference) -> Logits | None:

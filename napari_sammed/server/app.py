@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from napari_sammed import __version__
@@ -21,6 +21,7 @@ from napari_sammed.server.bodies import read_image
 from napari_sammed.server.core import Core
 from napari_sammed.server.guard import Guard
 from napari_sammed.server.keys import KeyRing
+from napari_sammed.server.metrics import TEXT, Standing
 from napari_sammed.server.refusals import Refusal
 from napari_sammed.server.routes import Id, add_jobs, add_sessions
 
@@ -60,7 +61,7 @@ def create_app(core: Core, keys: KeyRing | None) -> Guard:
     _images(app, core)
     add_sessions(app, core)
     add_jobs(app, core)
-    return Guard(app, core.settings, keys, core.refused)
+    return Guard(app, core.settings, keys, core.refused, core.metrics.served)
 
 
 def _about(app: FastAPI, core: Core) -> None:
@@ -89,6 +90,18 @@ def _about(app: FastAPI, core: Core) -> None:
                 "unheard_seconds": limits.unheard,
             },
         }
+
+    standing = Standing(core)
+
+    @app.get(
+        "/v1/metrics",
+        response_class=PlainTextResponse,
+        responses=schemas.answers(found="In the text format of Prometheus."),
+        tags=["server"],
+    )
+    async def metrics() -> Response:
+        """What the server has counted since its start, and how it stands, for Prometheus; nothing of who asked."""
+        return Response(await standing.text(), media_type=TEXT)
 
     @app.get("/v1/models", responses=schemas.answers(found="Their cards."), tags=["server"])
     async def models() -> dict[str, Any]:

@@ -34,6 +34,7 @@ from napari_sammed.server.images import ImageStore
 from napari_sammed.server.jobs import Job, Jobs
 from napari_sammed.server.keys import Client
 from napari_sammed.server.lanes import Lane, outcome
+from napari_sammed.server.metrics import Metrics
 from napari_sammed.server.refusals import Refusal, refusal_of, rehydrate
 from napari_sammed.server.sessions import Session, Sessions
 from napari_sammed.server.settings import Settings
@@ -61,6 +62,9 @@ class Core:
     jobs : Jobs
     stopping : asyncio.Event
         Nothing new is begun any more.
+    metrics : Metrics
+    lanes : tuple of Lane
+    answers : Answers
     failed : asyncio.Event
         The process has to be started anew: its GPU does not answer any more.
     """
@@ -79,10 +83,12 @@ class Core:
         self.jobs = Jobs(limits.unheard, limits.job_events, self.refused)
         self.stopping = asyncio.Event()
         self.failed = asyncio.Event()
-        self._clicks = Lane("clicks", 1, limits.waiting)
-        self._long = Lane("jobs", limits.jobs, limits.waiting)
-        self._aside = Lane("aside", 1, limits.waiting)
-        self._answers = Answers(self.backend, self._clicks, limits.answers)
+        self.metrics = Metrics()
+        self._clicks = Lane("clicks", 1, limits.waiting, self.metrics)
+        self._long = Lane("jobs", limits.jobs, limits.waiting, self.metrics)
+        self._aside = Lane("aside", 1, limits.waiting, self.metrics)
+        self.lanes = (self._clicks, self._long, self._aside)
+        self.answers = Answers(self.backend, self._clicks, limits.answers)
         self._running: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._previews: dict[str, asyncio.Task[Any]] = {}
         self._hints: dict[str, list[Any]] = {}
@@ -102,7 +108,7 @@ class Core:
         for task in running:
             task.cancel()
         await asyncio.gather(self.jobs.close(), *running, return_exceptions=True)
-        for lane in (self._clicks, self._long, self._aside):
+        for lane in self.lanes:
             lane.close()
         await self.sessions.close()
         if isinstance(self.backend, LocalBackend):
@@ -158,7 +164,7 @@ class Core:
                 raise rehydrate()
             entry = session.entries.get(question.request_id)
             if entry is not None:
-                answers = await self._answers.again(client, session, entry, question)
+                answers = await self.answers.again(client, session, entry, question)
             else:
                 if question.revision != session.revision:
                     raise Refusal(
@@ -167,9 +173,9 @@ class Core:
                         revision=session.revision,
                     )
                 await self._check(session, question)
-                answers = await self._answers.first(client, session, question, progress)
+                answers = await self.answers.first(client, session, question, progress)
                 entry = session.entries[question.request_id]
-            base = None if question.base is None else self._answers.kept(session, question.base)
+            base = None if question.base is None else self.answers.kept(session, question.base)
             return entry.revision, answers[0], None if base is None else base.answers[0]
 
     async def preview(self, client: Client, id: str, question: Question) -> Prediction:
@@ -187,7 +193,7 @@ class Core:
             await self._check(session, question)
             reference, previous = question.previous, None
             if reference is not None:
-                kept = self._answers.kept(session, reference.request)
+                kept = self.answers.kept(session, reference.request)
                 if kept is None:
                     raise NotReady
                 previous = logits_of(kept, reference)
@@ -201,7 +207,7 @@ class Core:
             earlier = self._previews.get(session.id)
             if earlier is not None:
                 earlier.cancel()
-            task = asyncio.ensure_future(self._aside.run(client.id, session.id, work, cancel))
+            task = asyncio.ensure_future(self._aside.run(client.id, session.id, work, cancel, "preview"))
             self._previews[session.id] = task
             try:
                 return (await outcome(task))[0]
@@ -220,7 +226,7 @@ class Core:
             async with self.session(client, id) as session:
                 entry = session.entries.get(question.request_id)
                 if entry is not None and question.kind == "predict_boxes":
-                    return events.result(await self._answers.again(client, session, entry, question), session.revision)
+                    return events.result(await self.answers.again(client, session, entry, question), session.revision)
                 return events.result(await self._run_job(client, session, question, job), session.revision)
 
         return self.jobs.start(client, id, question.request_id, work)
@@ -242,7 +248,7 @@ class Core:
     async def restore(self, client: Client, id: str, reference: LogitsReference) -> np.ndarray:
         """Logits of an answer on the image grid, float16; see `napari_sammed.backend.base.Backend.restore`."""
         async with self.session(client, id) as session:
-            kept = await self._answers.recall(client, session, reference.request)
+            kept = await self.answers.recall(client, session, reference.request)
             logits, model = logits_of(kept, reference), session.entries[reference.request].question.model
             if logits is None:
                 raise Refusal("bad_request", "This answer has no logits.")
@@ -252,6 +258,7 @@ class Core:
                 session.id,
                 lambda: np.clip(self.backend.restore(model, logits), -6e4, 6e4).astype(np.float16),
                 cancel,
+                "restore",
             )
 
     def running(self, client: Client, request_id: str, task: asyncio.Task[Any]) -> None:
@@ -273,6 +280,7 @@ class Core:
     def refused(self, error: BaseException) -> Refusal:
         """What to tell a client of an exception; a defect is written to the log, without the values it speaks of."""
         refusal = refusal_of(error)
+        self.metrics.refused(refusal.failure.code)
         if refusal.failure.code == "internal":
             where = "; ".join(f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__))
             _log.error("A defect: %s at %s", type(error).__name__, where)
@@ -289,7 +297,7 @@ class Core:
         how: dict[str, Any] = {}
         if question.kind == "propagate":
             how = {"stop": job.stop, "partial": lambda part: job.tell(events.partial(part))}
-        found = await self._answers.compute(
+        found = await self.answers.compute(
             client,
             session,
             question,
@@ -303,7 +311,7 @@ class Core:
             if session.closed:
                 raise rehydrate()
             if question.request_id not in session.entries:
-                await self._answers.keep(session, question, found, session.revision)
+                await self.answers.keep(session, question, found, session.revision)
         return found
 
     async def _check(self, session: Session, question: Question) -> None:
@@ -315,7 +323,7 @@ class Core:
         asking.check_available(self.backend, name, await self.models())
 
     def _forget(self, id: str) -> None:
-        self._answers.forget(id)
+        self.answers.forget(id)
         for future in self._hints.pop(id, []):
             future.cancel()
 

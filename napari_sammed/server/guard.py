@@ -44,6 +44,8 @@ class Guard:
         None lets everybody in, as `napari_sammed.server.keys.LOCAL`.
     refused : callable
         Makes a refusal of an exception.
+    served : callable, optional
+        Is told of every request: method, route, status, bytes in and out.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Guard:
         settings: Settings,
         keys: KeyRing | None,
         refused: Callable[[BaseException], Refusal],
+        served: Callable[[str, str, int, int, int], None] = lambda *_: None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
         self._refused = refused
+        self._served = served
         self._limits = settings.limits
         self._doorkeeper = Doorkeeper(self._limits.wrong_keys, self._limits.wrong_keys_within)
         own = ("localhost", settings.host.strip("[]"), *settings.names)
@@ -80,9 +84,11 @@ class Guard:
             body.check(_headers(scope, b"content-length"))
             await self._app(scope, body.receive, answer.send)
         except Exception as error:
-            await answer.refuse(self._refused(error))
+            if not answer.status:  # else it has been told, and noted, already
+                await answer.refuse(self._refused(error))
         finally:
             route = getattr(scope.get("route"), "path", "(no route)")
+            self._served(scope["method"], route, answer.status, body.nbytes, answer.nbytes)
             _access.info(
                 "%s %s %d %d ms in %d out %d key %s",
                 scope["method"] if scope["method"].isalpha() and len(scope["method"]) < 10 else "?",
@@ -208,9 +214,7 @@ class _Answer:
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Answer with a refusal, unless an answer has begun already."""
-        if self.status:
-            return
+        """Answer with a refusal; no answer may have begun."""
         body = json.dumps(refusal.body).encode()
         headers = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
         if refusal.failure.code == "unauthorized":

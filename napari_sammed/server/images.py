@@ -118,6 +118,11 @@ class ImageStore:
         vars(volume).update(hash=image, extremes=tuple(stored["extremes"]))
         return volume
 
+    def kept(self) -> tuple[int, int]:
+        """How many images are here, and the bytes of their voxels; reads the disk."""
+        sizes = [size for _, size, _ in self._images()]
+        return len(sizes), sum(sizes)
+
     def release(self, image: str) -> None:
         """The inverse of `open`."""
         with self._lock:

@@ -157,6 +157,11 @@ class Jobs:
             raise not_found("job")
         return job
 
+    @property
+    def running(self) -> int:
+        """How many are not through."""
+        return sum(not job.done for job in self._jobs.values())
+
     def cancel(self, job: Job) -> None:
         """End a job at once."""
         job.cancel.set()

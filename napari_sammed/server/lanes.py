@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from napari_sammed.errors import Cancelled
 from napari_sammed.server.refusals import Refusal
 
 T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Is told how long work of a kind waited, and how long it took."""
+
+    def waited(self, kind: str, seconds: float) -> None: ...
+
+    def worked(self, kind: str, seconds: float) -> None: ...
 
 
 async def outcome(task: asyncio.Task[Any]) -> Any:
@@ -43,6 +52,9 @@ class Rounds:
         """Entries of one client."""
         return sum(map(len, self._clients.get(client, {}).values()))
 
+    def __len__(self) -> int:
+        return sum(map(self.waiting, self._clients))
+
     def take(self) -> asyncio.Future[None] | None:
         """The next entry; its client and session go to the end of their rows."""
         if not self._clients:
@@ -68,16 +80,33 @@ class Lane:
         Threads that work.
     most : int
         Entries of one client that may wait; further ones are refused as "busy".
+    watch : Watch, optional
     """
 
-    def __init__(self, name: str, places: int, most: int) -> None:
+    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None) -> None:
+        self.name = name
         self._rounds = Rounds()
-        self._free = places
+        self._places = self._free = places
+        self._watch = watch
         self._most = most
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=f"napari-sammed-{name}")
 
-    async def run(self, client: str, session: str, work: Callable[[], T], cancel: threading.Event) -> T:
+    @property
+    def waiting(self) -> int:
+        """Entries that wait for a place."""
+        return len(self._rounds)
+
+    @property
+    def working(self) -> int:
+        """Places that are taken."""
+        return self._places - self._free
+
+    async def run(
+        self, client: str, session: str, work: Callable[[], T], cancel: threading.Event, kind: str = "other"
+    ) -> T:
         """Wait for a place, and work on a thread; if the task is cancelled, `cancel` is set, which ends the work.
+
+        The kind of work is for the watch.
 
         Raises
         ------
@@ -88,6 +117,7 @@ class Lane:
             raise Refusal("busy", "Too many of your requests are waiting: wait for answers first.", retry_after=1)
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
+        came = time.monotonic()
         self._rounds.add(client, session, turn)
         self._fill()
         try:
@@ -97,8 +127,10 @@ class Lane:
             if turn.done() and not turn.cancelled():
                 self._leave()  # the place had just come
             raise
+        if self._watch is not None:
+            self._watch.waited(kind, time.monotonic() - came)
         try:
-            future = self._threads.submit(work)
+            future = self._threads.submit(self._timed, kind, work)
         except RuntimeError:  # closed
             self._leave()
             raise Refusal("stopping", "The server is being stopped.") from None
@@ -112,6 +144,14 @@ class Lane:
     def close(self) -> None:
         """Take no more work; what runs is waited for by nobody."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _timed(self, kind: str, work: Callable[[], T]) -> T:
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            if self._watch is not None:
+                self._watch.worked(kind, time.monotonic() - start)
 
     def _leave(self) -> None:
         self._free += 1

@@ -28,6 +28,7 @@ FEW = settings(
 ROUTES = [
     ("GET", "/v1/health"),
     ("GET", "/v1/info"),
+    ("GET", "/v1/metrics"),
     ("GET", "/v1/models"),
     ("HEAD", "/v1/images/{image}"),
     ("POST", "/v1/sessions"),

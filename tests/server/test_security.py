@@ -37,6 +37,7 @@ def locked(tmp_path_factory, backend):
 ROUTES = [
     ("GET", "/v1/health"),
     ("GET", "/v1/info"),
+    ("GET", "/v1/metrics"),
     ("GET", "/v1/models"),
     ("GET", "/v1/openapi.json"),
     ("HEAD", "/v1/images/{image}"),
