@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install 'napari-sammed[slicer]'")
 
 from SammedLib import volumes
-from SammedLib.logic import local_backend
+from SammedLib.opening import local_backend
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.plugin.files.reader import image_layer

@@ -17,32 +17,26 @@ leaves the scene, and an answer that comes later is dropped. The journal of each
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from . import markups, volumes
+from . import volumes
 from .delivery import Listener
 from .journal_nodes import JournalNode
+from .opening import Opened, Opener, local_backend
+from .prompting import AUTO, Prompting
 from .scene_session import SceneSession
 from .segments import EditorLogic, SegmentWriter, Target
 
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Backend, Prediction
     from napari_sammed.intensity import Window
-    from napari_sammed.prompts import Prompt, Prompts
     from napari_sammed.session import Session
     from napari_sammed.session.actions import ObjectState
-    from napari_sammed.volume import Volume
-
-AUTO = "auto"
-"""As a model's name: let the session choose by volume and prompt."""
 
 
 @dataclass
@@ -61,7 +55,7 @@ class _Open:
         return self.volume.GetScene() is not None and self.segmentation.GetScene() is not None
 
 
-class SammedLogic:
+class SammedLogic(Prompting):
     """Segments volumes of a scene.
 
     Parameters
@@ -97,11 +91,7 @@ class SammedLogic:
         self._post = post
         self._listener = listener or Listener()
         self._scene = scene or slicer.mrmlScene
-        self._make_backend = make_backend or local_backend
-        self._backend: Backend | None = None
-        self._background = ThreadPoolExecutor(1, "sammed")
-        self._folder = tempfile.TemporaryDirectory(prefix="sammed-")
-        self._files = 0
+        self._opener = Opener(make_backend or local_backend)
         self._pairs: list[_Open] = []
         self._current: _Open | None = None
         self._expected: set[Future[Any]] = set()
@@ -187,9 +177,8 @@ class SammedLogic:
             kept.clear()  # prompts about the old voxels mean nothing
         self._pairs.append(pair)
         self._current = pair
-        journal = self._journal_file()
-        future = self._background.submit(self._make_session, image, journal, kept.lines)
-        self._expect(future, lambda opened: self._opened(pair, *opened, writer, journal, kept), pair)
+        future = self._opener.open(image, kept.lines)
+        self._expect(future, lambda opened: self._opened(pair, opened, writer, kept), pair)
         if known is not None and known.session is not None:
             self.select(known.session.segment_id)
         return segmentation
@@ -199,7 +188,7 @@ class SammedLogic:
         open_before, current = [pair for pair in self._pairs if pair.alive], self._current
         for pair in open_before:
             self._drop(pair)
-        self._background.submit(self._exchange_backend, make_backend)
+        self._opener.exchange(make_backend)
         for pair in open_before:
             self.open(pair.volume, pair.segmentation, pair.target)
             if pair.session is not None:
@@ -216,94 +205,7 @@ class SammedLogic:
         self._observers = []
         for pair in list(self._pairs):
             self._drop(pair)
-        self._background.submit(self._exchange_backend, self._make_backend)
-        self._background.submit(self._folder.cleanup)
-        self._background.shutdown(wait=False)
-
-    # ---- what the user does --------------------------------------------------------------------------------------
-
-    def next_segment(self, name: str = "") -> None:
-        """Start another segment; prompts are about it from now on."""
-        self._when_open(lambda session: session.next_segment(name))
-
-    def select(self, segment_id: str) -> None:
-        """Make a segment the one that prompts are about; one that was made elsewhere is gone on from as it is."""
-
-        def choose(session: SceneSession) -> None:
-            session.segment_id = segment_id
-
-        self._when_open(choose)
-
-    def add_point(self, node: slicer.vtkMRMLMarkupsFiducialNode, number: int, *, positive: bool = True) -> None:
-        """Take a control point as a click."""
-        self.add(markups.point(node, number, self._image(), positive=positive))
-
-    def add_box(self, node: slicer.vtkMRMLMarkupsROINode, *, on: tuple[int, int] | None = None) -> None:
-        """Take an ROI as a box; with ``on`` (`volumes.slice_shown`) on one slice only."""
-        self.add(markups.box(node, self._image(), on=on), axis=None if on is None else on[0])
-
-    def add_lasso(self, node: slicer.vtkMRMLMarkupsClosedCurveNode) -> None:
-        """Take a closed curve on a slice as a coarse mask."""
-        self.add(markups.lasso(node, self._image()))
-
-    def add_stroke(self, node: slicer.vtkMRMLMarkupsCurveNode, *, positive: bool = True) -> None:
-        """Take an open curve as a scribble."""
-        self.add(markups.stroke(node, self._image(), positive=positive))
-
-    def add(self, prompt: Prompt, *, axis: int | None = None) -> None:
-        """Add a prompt in index coordinates to the current segment (a new one if there is none), and have it answered.
-
-        Parameters
-        ----------
-        prompt : Prompt
-        axis : int, optional
-            For models of slices: the array axis across them (`volumes.axis_across`), where the prompt leaves it open.
-
-        Raises
-        ------
-        InputError
-            If it does not lie in the volume.
-        """
-        from napari_sammed.geometry import Grid
-        from napari_sammed.prompts import Prompts
-
-        columns, rows, slices = self._image().GetImageData().GetDimensions()
-        Prompts((prompt,)).check_inside(Grid.plain((slices, rows, columns)))
-        self._ask(lambda session: session.add(prompt, axis=axis, progress=self._progress))
-
-    def replace(self, number: int, prompt: Prompt, *, axis: int | None = None) -> None:
-        """Put another prompt in the place of one of `state.prompts`: a point was moved."""
-        self._ask(lambda session: session.replace(number, prompt, axis=axis, progress=self._progress))
-
-    def remove(self, number: int) -> None:
-        """Take one of `state.prompts` away: a point was deleted."""
-        self._ask(lambda session: session.remove(number, progress=self._progress))
-
-    def propagate(self, *, axis: int | None = None) -> None:
-        """Carry the current segment through the stack of slices, with the chosen model if that looks at slices."""
-
-        def start(session: Session) -> Future[Prediction]:
-            planar = self.model != AUTO and 2 in session.backend.card(self.model).dimensions
-            return session.propagate(axis=axis, model=self.model if planar else None, progress=self._progress)
-
-        self._ask(start)
-
-    def refine(self, node: slicer.vtkMRMLMarkupsROINode | None = None, *, axis: int | None = None) -> None:
-        """Look closer at the part of the current segment in an ROI, or without one at all of it."""
-        part = None if node is None else markups.box(node, self._image())
-        self._ask(lambda session: session.refine(part, axis=axis, progress=self._progress))
-
-    def next_reading(self, step: int = 1) -> None:
-        """Show the next reading of an ambiguous answer, or with -1 the one before."""
-        self._when_open(lambda session: session.choose_reading(step))
-
-    def undo(self) -> None:
-        """Take the latest action about the current segmentation back."""
-        self._when_open(lambda session: self._stepped(session.undo()))
-
-    def redo(self) -> None:
-        """Do again what was taken back last."""
-        self._when_open(lambda session: self._stepped(session.redo()))
+        self._opener.close()
 
     def cancel(self) -> None:
         """Stop what is on its way; prompts stay, and are answered with the next one."""
@@ -311,10 +213,6 @@ class SammedLogic:
         if self.session is not None:
             self.session.session.cancel()
         self._listener.changed()
-
-    def prompts(self) -> Prompts | None:
-        """The current segment's prompts; None before the first."""
-        return None if self.state is None else self.state.prompts
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
@@ -352,21 +250,15 @@ class SammedLogic:
             action(pair.session)
         self._listener.changed()
 
-    def _opened(
-        self,
-        pair: _Open,
-        session: Session,
-        understood: bool,
-        writer: SegmentWriter,
-        journal: Path,
-        kept: JournalNode,
-    ) -> None:
+    def _opened(self, pair: _Open, opened: Opened, writer: SegmentWriter, kept: JournalNode) -> None:
+        session = opened.session
         if pair not in self._pairs:
-            self._background.submit(session.close)
+            self._opener.end(session)
             return
-        if not understood:
+        if not opened.understood:
             kept.clear()
-        pair.session = SceneSession(session, writer, journal, kept, self._post, lambda _: self._listener.changed())
+        told = self._listener.changed
+        pair.session = SceneSession(session, writer, opened.journal, kept, self._post, lambda _: told())
         mine = [action for other, action in self._waiting if other is pair]
         self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
         current, self._current = self._current, pair
@@ -404,40 +296,6 @@ class SammedLogic:
     def _progress(self, what: str, share: float) -> None:
         self._post(self._listener.progressed, what, share)
 
-    def _make_session(self, image: Volume, journal: Path, lines: list[str]) -> tuple[Session, bool]:
-        """In the background: the backend, if there is none, and a session that goes on from a journal's lines.
-
-        The second value is False if the lines were not understood; the session is empty then.
-        """
-        from napari_sammed.errors import InputError
-        from napari_sammed.session import Session
-
-        if self._backend is None:
-            self._backend = self._make_backend()
-        if lines:
-            try:
-                header = json.loads(lines[0])
-                if header["shape"] == list(image.grid.shape):
-                    header["image"] = image.hash  # a saved scene has other last digits in its matrices
-                    text = "\n".join([json.dumps(header), *lines[1:]]) + "\n"
-                    journal.write_text(text, encoding="utf-8")
-                    return Session(image, self._backend, journal=journal), True
-            except (InputError, KeyError, ValueError):
-                journal.unlink(missing_ok=True)
-        return Session(image, self._backend, journal=journal), not lines
-
-    def _exchange_backend(self, make_backend: Callable[[], Backend]) -> None:
-        """In the background, after the sessions of the old one have been closed."""
-        backend, self._backend = self._backend, None
-        self._make_backend = make_backend
-        end = getattr(backend, "shutdown", None)
-        if end is not None:
-            end()
-
-    def _journal_file(self) -> Path:
-        self._files += 1
-        return Path(self._folder.name) / f"{self._files}.jsonl"
-
     def _retarget(self, pair: _Open, target: Target) -> None:
         pair.target = target
         if pair.session is not None:
@@ -453,7 +311,7 @@ class SammedLogic:
             pair.session.session.cancel()
             if not pair.alive and not self._scene.IsClosing():
                 self._post(self._scene.RemoveNode, pair.session.kept.node)
-            self._background.submit(pair.session.session.close)
+            self._opener.end(pair.session.session)
 
     def _on_scene(self, *_: Any) -> None:
         """Nodes have left the scene: end the sessions about them."""
@@ -462,10 +320,3 @@ class SammedLogic:
             self._drop(pair)
         if gone:
             self._listener.changed()
-
-
-def local_backend(device: str = "auto") -> Backend:
-    """The backend in this process."""
-    from napari_sammed.backend.local import LocalBackend
-
-    return LocalBackend(device)

@@ -6,7 +6,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .logic import AUTO, SammedLogic
+from .logic import SammedLogic
+from .prompting import AUTO
 from .texts import tr
 
 if TYPE_CHECKING:

@@ -14,9 +14,11 @@ import slicer
 
 from . import markups, volumes
 from .delivery import Listener, Mailbox
-from .logic import AUTO, SammedLogic, local_backend
+from .logic import SammedLogic
 from .offers import Offer, automatic, of_models, of_windows, window_of
+from .opening import local_backend
 from .placing import Placing, placed_before, view_of
+from .prompting import AUTO
 from .texts import tr
 
 if TYPE_CHECKING:
