@@ -12,10 +12,12 @@ from typing import Annotated, Any, Union
 import qt
 import slicer
 import vtk
-from SammedLib import diagnosis, volumes
+from SammedLib import diagnosis
 from SammedLib.installing import Installer, InstallError
+from SammedLib.module_test import ModuleTest
 from SammedLib.offers import CUSTOM, DEVICES, Offer
 from SammedLib.presenter import Presenter, segmentation_of
+from SammedLib.shortcuts import SHORTCUTS, Shortcuts
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -23,22 +25,9 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
-SHORTCUTS = {
-    "n": "nextButton",
-    "u": "undoButton",
-    "shift+u": "redoButton",
-    "x": "boxButton",
-    "q": "propagateButton",
-    "k": "closerButton",
-    "h": "nextReadingButton",
-    "shift+h": "previousReadingButton",
-}
-"""Key -> button; W changes between the two kinds of points. Slicer's own keys in slice views are left alone."""
 
 TOOLS = {
     "positiveButton": "positive",
@@ -124,7 +113,7 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._connection: Any = None
         self._opened: tuple[Any, Any] = (None, None)
         self._offers: dict[str, list[Offer]] = {}
-        self._shortcuts: list[Any] = []
+        self._shortcuts = Shortcuts({})
         self._following = False
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -164,11 +153,11 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameters is None:
             self._watch_parameters(self.logic.getParameterNode())
         self.look_at_packages()
-        self._set_shortcuts()
+        self._shortcuts.work()
 
     def exit(self) -> None:
         self.presenter.take("")
-        self._remove_shortcuts()
+        self._shortcuts.rest()
 
     def _on_scene_start_close(self, *_: Any) -> None:
         self.presenter.take("")
@@ -212,10 +201,8 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._show_segments()
         self._show_model()
 
-    def agrees(self, title: str, conditions: str) -> bool:
-        return slicer.util.confirmOkCancelDisplay(
-            conditions, _("Weights of {title}: agree and fetch?").format(title=title)
-        )
+    def agrees(self, question: str, conditions: str) -> bool:
+        return slicer.util.confirmOkCancelDisplay(conditions, question)
 
     # ---- packages ------------------------------------------------------------------------------------------------
 
@@ -366,6 +353,8 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in ("model", "window", "device"):
             getattr(ui, f"{name}Box").currentIndexChanged.connect(self._choosing(name))
         ui.segmentsTable.selectionChanged.connect(self._on_segment_selected)
+        keys = {key: getattr(ui, name).click for key, name in SHORTCUTS.items()}
+        self._shortcuts = Shortcuts({**keys, "w": self._other_point})
 
     def _taking(self, tool: str) -> Callable[..., None]:
         def take(*_arguments: Any) -> None:
@@ -412,25 +401,7 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._show_offers(self.ui.modelBox, "model", self.presenter.models())
             self.refresh()
 
-    # ---- keys ----------------------------------------------------------------------------------------------------
-
-    def _set_shortcuts(self) -> None:
-        """Keys work while the module is shown, and only then."""
-        self._remove_shortcuts()
-        window = slicer.util.mainWindow()
-        keys = {key: getattr(self.ui, name).click for key, name in SHORTCUTS.items()}
-        for key, action in {**keys, "w": self._other_point}.items():
-            shortcut = qt.QShortcut(window)
-            shortcut.setKey(qt.QKeySequence(key))
-            shortcut.activated.connect(action)
-            self._shortcuts.append(shortcut)
-
-    def _remove_shortcuts(self) -> None:
-        for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
-            shortcut.setParent(None)
-            shortcut.deleteLater()
-        self._shortcuts = []
+    # ---- keys --------------------------------------------------------------------------------------------------------
 
     def _other_point(self) -> None:
         name = "negativeButton" if self.presenter.placing.tool == "positive" else "positiveButton"
@@ -442,52 +413,5 @@ def _ignoring(action: Callable[[], None]) -> Callable[..., None]:
     return lambda *_arguments: action()
 
 
-class SammedTest(ScriptedLoadableModuleTest):
-    """What can be tested in any Slicer, without a network; the rest is tested outside of Slicer."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        self.setUp()
-        self.test_positions()
-        self.setUp()
-        self.test_segmenting()
-
-    def test_positions(self) -> None:
-        """A position in an oblique volume reaches the voxel that it lies in."""
-        volume = self._volume()
-        world = volumes.to_world(volume, [(3, 4, 5)])
-        self.assertTrue(abs(volumes.to_index(volume, world) - (3, 4, 5)).max() < 1e-9)
-
-    def test_segmenting(self) -> None:
-        """A click fills a block; passes without doing anything where the packages are not installed."""
-        installer = Installer(Path(__file__).parent / "Resources" / "requirements.txt")
-        if installer.missing:
-            self.delayDisplay(f"Not installed, skipped: {', '.join(installer.missing)}")
-            return
-        from SammedLib.delivery import Mailbox
-        from SammedLib.logic import SammedLogic as SegmentingLogic
-
-        from napari_sammed.prompts import Point
-
-        mailbox = Mailbox()
-        logic = SegmentingLogic(mailbox.post)
-        logic.model = "random-walker"
-        segmentation = logic.open(self._volume())
-        logic.add(Point((6.0, 12.0, 12.0)))
-        while logic.busy:
-            mailbox.run(0.05)
-        mailbox.run()
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, logic.segment_id, logic.volume)
-        self.assertTrue(found is not None and found[6, 12, 12] and not found[0, 0, 0])
-        logic.close()
-
-    def _volume(self) -> Any:
-        import numpy as np
-
-        grey = np.random.default_rng(0).integers(95, 105, (12, 24, 24)).astype(np.int16)
-        grey[3:9, 6:18, 6:18] += 300
-        turned = np.eye(4)
-        turned[:3, :3] = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]]) * (0.8, 1.1, 3.0)
-        return slicer.util.addVolumeFromArray(grey, ijkToRAS=turned)
+class SammedTest(ModuleTest):
+    """By this name Slicer finds it."""

@@ -307,7 +307,7 @@ def test_choices_go_to_the_scene_and_to_the_logic(panel, volume):
 
 def test_shortcuts_live_only_while_the_module_is_entered(panel, volume):
     panel.choose(volume)
-    shortcuts = list(panel.widget._shortcuts)
+    shortcuts = list(panel.widget._shortcuts.set)
     assert len(shortcuts) == 9
     keys = [shortcut.key().toString() for shortcut in shortcuts]
     assert len(set(keys)) == 9 and not {"R", "G", "T", "V", "B", "F"} & set(keys)  # those of slice views
@@ -317,7 +317,7 @@ def test_shortcuts_live_only_while_the_module_is_entered(panel, volume):
     assert panel.widget.presenter.placing.tool == "negative"
     panel.widget.exit()
     assert panel.widget.presenter.placing.tool == ""
-    assert panel.widget._shortcuts == [] and not any(shortcut.isEnabled() for shortcut in shortcuts)
+    assert panel.widget._shortcuts.set == [] and not any(shortcut.isEnabled() for shortcut in shortcuts)
 
 
 def test_closing_the_scene(panel, volume, scene):

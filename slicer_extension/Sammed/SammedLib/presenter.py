@@ -5,7 +5,6 @@ Knows no Qt: a face is a `View`, tests give one of their own.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +13,7 @@ import slicer
 
 from . import markups, volumes
 from .delivery import Listener, Mailbox
+from .fetching import Fetching
 from .logic import SammedLogic
 from .offers import Offer, automatic, of_models, of_windows, window_of
 from .opening import local_backend
@@ -38,8 +38,8 @@ class View(Protocol):
     def refresh(self) -> None:
         """Segments, prompts, weights, the tool in hand, or whether something is on its way may have changed."""
 
-    def agrees(self, title: str, conditions: str) -> bool:
-        """Show where weights come from and their licence; whether the user wants them under these conditions."""
+    def agrees(self, question: str, conditions: str) -> bool:
+        """Ask a question that nothing happens without a yes to; what it means is shown with it."""
 
 
 class Presenter(Listener):
@@ -71,13 +71,12 @@ class Presenter(Listener):
         self.logic = SammedLogic(self.mailbox.post, self, make_backend=self._new_backend)
         self.placing = Placing(slicer.mrmlScene, self)
         self._background = ThreadPoolExecutor(1, "sammed-panel")
-        self._fetching: dict[str, threading.Event] = {}
+        self._fetching = Fetching(self)
         self._jobs = 0
 
     def close(self) -> None:
         """End sessions and downloads; segments and journals stay in the scene."""
-        for cancel in self._fetching.values():
-            cancel.set()
+        self._fetching.stop()
         self.placing.close()
         self.logic.close()
         self._background.shutdown(wait=False)
@@ -94,7 +93,7 @@ class Presenter(Listener):
         from napari_sammed.errors import InputError
 
         try:
-            return of_models(self._fetching)
+            return of_models(self._fetching.on_its_way)
         except InputError as error:  # the folder of weights that the user names is not there
             self._view.say(_sentence(error))
             return [automatic()]
@@ -167,16 +166,15 @@ class Presenter(Listener):
 
     def cancel(self) -> None:
         """Stop what is running; the prompts stay."""
-        for cancel in self._fetching.values():
-            cancel.set()
+        self._fetching.stop()
         self.attempt(self.logic.cancel)
 
     def fetch(self, model: str) -> None:
         """Fetch a model's weights if the user agrees to their licence; called again meanwhile, stop."""
-        if model in self._fetching:
-            self._fetching[model].set()
+        if model in self._fetching.on_its_way:
+            self._fetching.on_its_way[model].set()
         elif model != AUTO:
-            self.attempt(lambda: self._fetch(model, lambda: None))
+            self.attempt(lambda: self._fetching.fetch(model, lambda: None))
 
     def run(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Do work beside the main thread, and hand its result to a function on it; failures are said."""
@@ -193,6 +191,15 @@ class Presenter(Listener):
 
         self._background.submit(work).add_done_callback(lambda future: self.mailbox.post(done, future))
         self._view.refresh()
+
+    def say(self, message: str) -> None:
+        self._view.say(message)
+
+    def agrees(self, question: str, conditions: str) -> bool:
+        return self._view.agrees(question, conditions)
+
+    def post(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.mailbox.post(function, *arguments)
 
     # ---- what is placed (`placing.Placer`) -----------------------------------------------------------------------
 
@@ -296,57 +303,14 @@ class Presenter(Listener):
 
         def ask() -> None:
             self.logic.window = window_of(self._window, self._custom, self.logic)
-            missing = self._missing(prompt)
+            routed = prompt if self._make_backend is None else None
+            missing = self._fetching.missing(self.logic.model, routed)
             if missing is None:
                 question()
-            else:
-                self._fetch(missing, lambda: self.attempt(question))
+            elif not self._fetching.fetch(missing, lambda: self.attempt(question)):
+                self.changed()  # takes points away that were placed for this question
 
         self.attempt(ask)
-
-    def _missing(self, prompt: Prompt | None) -> str | None:
-        """The model of a question, if its weights are to be fetched first."""
-        from napari_sammed.models import registry
-
-        name = self.logic.model
-        if name == AUTO and prompt is not None and self._make_backend is None:
-            name = registry.default_for(3, prompt)
-        known = name in registry.names() and registry.row(name).status == "absent"
-        return name if known else None
-
-    def _fetch(self, model: str, then: Callable[[], None]) -> None:
-        from napari_sammed import messages
-        from napari_sammed.models import registry, weights
-        from napari_sammed.models.sources import by_hand, how_to_get
-
-        card = registry.card(model)
-        if by_hand(card):
-            self._view.say(f"{how_to_get(card)}.")
-            return
-        if model in self._fetching or not self._view.agrees(card.title, messages.conditions(card, registry.row(model))):
-            self._drop_unasked()
-            return
-        cancel = self._fetching[model] = threading.Event()
-
-        def progress(done: int, total: int | None) -> None:
-            text = tr("Fetching the weights of {title}").format(title=card.title)
-            self.mailbox.post(self._view.show_progress, text, done / total if total else 0.0)
-
-        def pull() -> None:
-            try:
-                weights.pull(card, progress, cancel, accept_licence=True)
-            finally:
-                self.mailbox.post(self._fetching.pop, model)
-
-        def done(_: None) -> None:
-            self._view.say(tr("The weights of {title} are here now.").format(title=card.title))
-            then()
-
-        self.run(pull, done)
-
-    def _drop_unasked(self) -> None:
-        """Take away points that were placed for a question that is not asked now."""
-        self.changed()
 
     def _say_state(self) -> None:
         """The current segment and its size; after an action that no answer follows."""

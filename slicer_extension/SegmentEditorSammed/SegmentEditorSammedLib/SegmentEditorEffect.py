@@ -181,10 +181,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.buttons["cancel"].setEnabled(busy)
         self.buttons["reading"].setEnabled(state is not None and len(state.readings) > 1)
 
-    def agrees(self, title: str, conditions: str) -> bool:
-        return slicer.util.confirmOkCancelDisplay(
-            conditions, _("Weights of {title}: agree and fetch?").format(title=title)
-        )
+    def agrees(self, question: str, conditions: str) -> bool:
+        return slicer.util.confirmOkCancelDisplay(conditions, question)
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
