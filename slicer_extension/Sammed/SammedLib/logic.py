@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -27,7 +26,7 @@ import slicer
 from . import volumes
 from .delivery import Listener
 from .journal_nodes import JournalNode
-from .opening import Opened, Opener, local_backend
+from .opening import Opened, Opener, Pair, local_backend
 from .prompting import AUTO, Prompting
 from .scene_session import SceneSession
 from .segments import EditorLogic, SegmentWriter, Target
@@ -37,22 +36,6 @@ if TYPE_CHECKING:
     from napari_sammed.intensity import Window
     from napari_sammed.session import Session
     from napari_sammed.session.actions import ObjectState
-
-
-@dataclass
-class _Open:
-    """A pair of nodes that is open, or about to be."""
-
-    volume: slicer.vtkMRMLVolumeNode
-    segmentation: slicer.vtkMRMLSegmentationNode
-    target: Target
-    voxels: volumes.State
-    session: SceneSession | None = None
-    broken: BaseException | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self.volume.GetScene() is not None and self.segmentation.GetScene() is not None
 
 
 class SammedLogic(Prompting):
@@ -92,10 +75,10 @@ class SammedLogic(Prompting):
         self._listener = listener or Listener()
         self._scene = scene or slicer.mrmlScene
         self._opener = Opener(make_backend or local_backend)
-        self._pairs: list[_Open] = []
-        self._current: _Open | None = None
+        self._pairs: list[Pair] = []
+        self._current: Pair | None = None
         self._expected: set[Future[Any]] = set()
-        self._waiting: list[tuple[_Open, Callable[[], Any]]] = []
+        self._waiting: list[tuple[Pair, Callable[[SceneSession], Any]]] = []
         events = (slicer.vtkMRMLScene.NodeRemovedEvent, slicer.vtkMRMLScene.EndCloseEvent)
         self._observers = [self._scene.AddObserver(event, self._on_scene) for event in events]
 
@@ -119,7 +102,9 @@ class SammedLogic(Prompting):
     @property
     def segment_id(self) -> str:
         """The current segment; empty if there is none."""
-        return "" if self.session is None else self.session.segment_id
+        if self.session is not None:
+            return self.session.segment_id
+        return "" if self._current is None else self._current.wanted
 
     @property
     def state(self) -> ObjectState | None:
@@ -170,29 +155,33 @@ class SammedLogic(Prompting):
         if segmentation is None:
             name = self._scene.GenerateUniqueName(f"{volume.GetName()} segmentation")
             segmentation = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        pair = _Open(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
-        writer = SegmentWriter(volume, segmentation, pair.target)
+        pair = Pair(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
         kept = JournalNode.of(self._scene, volume, segmentation)
-        if known is not None and not known.voxels.holds(volume):
-            kept.clear()  # prompts about the old voxels mean nothing
+        if known is not None:
+            pair.wanted = known.wanted
+            if not known.voxels.holds(volume):
+                kept.clear()  # prompts about the old voxels mean nothing
         self._pairs.append(pair)
         self._current = pair
         future = self._opener.open(image, kept.lines)
-        self._expect(future, lambda opened: self._opened(pair, opened, writer, kept), pair)
-        if known is not None and known.session is not None:
-            self.select(known.session.segment_id)
+        self._expect(future, lambda opened: self._opened(pair, opened, kept), pair)
         return segmentation
 
     def use_backend(self, make_backend: Callable[[], Backend]) -> None:
-        """Answer from elsewhere from now on: another device, a server. Sessions go on where they are."""
-        open_before, current = [pair for pair in self._pairs if pair.alive], self._current
-        for pair in open_before:
+        """Answer from elsewhere from now on: another device, a server. Sessions go on where they are, and what has no
+        answer because of the old backend is asked again.
+        """
+        before, current = [pair for pair in self._pairs if pair.alive], self._current
+        waiting = self._waiting
+        for pair in before:
+            pair.unanswered |= pair.session is not None and pair.session.session.busy
             self._drop(pair)
         self._opener.exchange(make_backend)
-        for pair in open_before:
+        for pair in before:
             self.open(pair.volume, pair.segmentation, pair.target)
-            if pair.session is not None:
-                self.select(pair.session.segment_id)
+            again = self._current
+            again.wanted, again.unanswered = pair.wanted, pair.unanswered
+            self._waiting += [(again, action) for other, action in waiting if other is pair]
         if current is not None and current.alive:
             self.open(current.volume, current.segmentation)
 
@@ -239,32 +228,36 @@ class SammedLogic(Prompting):
         self._when_open(ask)
 
     def _when_open(self, action: Callable[[SceneSession], Any]) -> None:
-        """Do something with the current session, now or when it is open."""
         self._image()
         pair = self._current
         if pair.broken is not None:
             raise pair.broken
         if pair.session is None:
-            self._waiting.append((pair, lambda: action(pair.session)))
+            self._waiting.append((pair, action))
         else:
             action(pair.session)
         self._listener.changed()
 
-    def _opened(self, pair: _Open, opened: Opened, writer: SegmentWriter, kept: JournalNode) -> None:
-        session = opened.session
+    def _opened(self, pair: Pair, opened: Opened, kept: JournalNode) -> None:
+        session, told = opened.session, self._listener.changed
         if pair not in self._pairs:
             self._opener.end(session)
             return
         if not opened.understood:
             kept.clear()
-        told = self._listener.changed
+        writer = SegmentWriter(pair.volume, pair.segmentation, pair.target)
         pair.session = SceneSession(session, writer, opened.journal, kept, self._post, lambda _: told())
+        if pair.wanted:
+            pair.session.segment_id = pair.wanted
+        for future in session.resume(self._progress) if pair.unanswered else ():
+            self._expect(future, self._listener.answered, pair)
+        pair.unanswered = False
         mine = [action for other, action in self._waiting if other is pair]
         self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
         current, self._current = self._current, pair
         for action in mine:
             try:
-                action()
+                action(pair.session)
             except Exception as error:
                 self._listener.failed(error)
         self._current = current
@@ -273,18 +266,19 @@ class SammedLogic(Prompting):
         for future in () if done is None else done[1]:
             self._expect(future, self._listener.answered, self._current)
 
-    def _expect(self, future: Future[Any], then: Callable[[Any], None], pair: _Open) -> None:
+    def _expect(self, future: Future[Any], then: Callable[[Any], None], pair: Pair) -> None:
         """Hand a result to a function on the main thread when it is there, unless its nodes are gone by then."""
         self._expected.add(future)
         future.add_done_callback(lambda done: self._post(self._arrived, done, then, pair))
         self._listener.changed()
 
-    def _arrived(self, future: Future[Any], then: Callable[[Any], None], pair: _Open) -> None:
-        from napari_sammed.errors import Cancelled
+    def _arrived(self, future: Future[Any], then: Callable[[Any], None], pair: Pair) -> None:
+        from napari_sammed.errors import Cancelled, InputError
 
         self._expected.discard(future)
         error = None if future.cancelled() else future.exception()
         if error is not None and not isinstance(error, Cancelled) and pair in self._pairs:
+            pair.unanswered |= isinstance(error, InputError)
             if pair.session is None:
                 pair.broken = error
                 self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
@@ -296,17 +290,18 @@ class SammedLogic(Prompting):
     def _progress(self, what: str, share: float) -> None:
         self._post(self._listener.progressed, what, share)
 
-    def _retarget(self, pair: _Open, target: Target) -> None:
+    def _retarget(self, pair: Pair, target: Target) -> None:
         pair.target = target
         if pair.session is not None:
             pair.session.writer.target = target
 
-    def _drop(self, pair: _Open) -> None:
+    def _drop(self, pair: Pair) -> None:
         self._pairs.remove(pair)
         self._waiting = [(other, action) for other, action in self._waiting if other is not pair]
         if self._current is pair:
             self._current = None
         if pair.session is not None:
+            pair.wanted = pair.session.segment_id
             pair.session.close()
             pair.session.session.cancel()
             if not pair.alive and not self._scene.IsClosing():

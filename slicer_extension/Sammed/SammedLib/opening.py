@@ -1,4 +1,4 @@
-"""Beside the main thread: the backend, and sessions at it."""
+"""Opening sessions: about which nodes, and what is done for it beside the main thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import slicer
+
+from . import volumes
+from .segments import Target
+
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Backend
     from napari_sammed.session import Session
     from napari_sammed.volume import Volume
+
+    from .scene_session import SceneSession
+
+
+@dataclass(eq=False)
+class Pair:
+    """A pair of nodes that is open, or about to be."""
+
+    volume: slicer.vtkMRMLVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode
+    target: Target
+    voxels: volumes.State
+    session: SceneSession | None = None
+    broken: BaseException | None = None
+    wanted: str = ""  # the segment to go on with
+    unanswered: bool = False  # a question has no answer for reasons that lie with the backend
+
+    @property
+    def alive(self) -> bool:
+        return self.volume.GetScene() is not None and self.segmentation.GetScene() is not None
 
 
 @dataclass(frozen=True)
