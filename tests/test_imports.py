@@ -40,6 +40,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "measures": 0,
     "overlay": 0,
     "torso": 0,
+    "cluster": 0,
 }
 SAME_FLOOR = {
     ("cli", "commands"),
