@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,10 +20,13 @@ from napari_sammed.server import schemas
 from napari_sammed.server.bodies import read_image
 from napari_sammed.server.core import Core
 from napari_sammed.server.guard import Guard
+from napari_sammed.server.images import ImageStore
 from napari_sammed.server.keys import KeyRing
 from napari_sammed.server.metrics import TEXT, Standing
 from napari_sammed.server.refusals import Refusal
 from napari_sammed.server.routes import Id, add_jobs, add_sessions
+
+Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _MOST_UPLOADS = 4  # at once, of all clients
 
@@ -39,29 +42,51 @@ def create_app(core: Core, keys: KeyRing | None) -> Guard:
         None lets everybody in: for this machine's own programs only.
     """
 
+    return Guard(routes(core), core.settings, keys, core.refused, core.metrics.served)
+
+
+def routes(core: Core) -> FastAPI:
+    """All that a core answers, for whoever has been let in; it is started and closed with the application."""
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await core.start()
         yield
         await core.close()
 
+    app = new_app(lifespan, core.refused, "/v1/openapi.json")
+    _describe(app)
+    _about(app, core)
+    add_images(app, core.images)
+    add_sessions(app, core)
+    add_jobs(app, core)
+    return app
+
+
+def new_app(lifespan: Lifespan, refused: Callable[[BaseException], Refusal], openapi_url: str | None) -> FastAPI:
+    """An application without routes that tells errors as the protocol says.
+
+    Parameters
+    ----------
+    lifespan : callable
+        What begins and ends with it.
+    refused : callable
+        Makes a refusal of an exception.
+    openapi_url : str or None
+        Where it describes itself.
+    """
     app = FastAPI(
         title="napari-sammed server",
         version=str(VERSION),
         description=schemas.DESCRIPTION,
         lifespan=lifespan,
-        openapi_url="/v1/openapi.json",
+        openapi_url=openapi_url,
         docs_url=None,  # pages that fetch scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
     )
-    _describe(app)
-    _refuse(app, core)
-    _about(app, core)
-    _images(app, core)
-    add_sessions(app, core)
-    add_jobs(app, core)
-    return Guard(app, core.settings, keys, core.refused, core.metrics.served)
+    _refuse(app, refused)
+    return app
 
 
 def _about(app: FastAPI, core: Core) -> None:
@@ -113,13 +138,14 @@ def _about(app: FastAPI, core: Core) -> None:
         }
 
 
-def _images(app: FastAPI, core: Core) -> None:
+def add_images(app: FastAPI, images: ImageStore) -> None:
+    """Routes of images."""
     uploads = asyncio.Semaphore(_MOST_UPLOADS)
 
     @app.head("/v1/images/{image}", responses=schemas.answers(404, found="It is here."), tags=["images"])
     async def has_image(image: Id) -> Response:
         """Whether an image is here."""
-        return Response(status_code=200 if await asyncio.to_thread(core.images.__contains__, image) else 404)
+        return Response(status_code=200 if await asyncio.to_thread(images.__contains__, image) else 404)
 
     @app.put(
         "/v1/images/{image}",
@@ -134,18 +160,18 @@ def _images(app: FastAPI, core: Core) -> None:
     async def put_image(image: Id, request: Request) -> Response:
         """Send an image: a frame `{"image": {version, id, dtype, channels, shape, spacing, origin, direction}}`, then
         its voxels in C order, in frames `{"slab": n}` of 4 MiB (as many whole voxels as fit, the last one shorter)."""
-        if await asyncio.to_thread(core.images.__contains__, image):
+        if await asyncio.to_thread(images.__contains__, image):
             return Response(status_code=200)
         if request.headers.get("content-type", "").partition(";")[0].strip() != FRAMES:
             raise Refusal("unsupported_media", f"Send {FRAMES}.")
         if uploads.locked():
             raise Refusal("busy", "Too many images are coming in: try again soon.", retry_after=2)
         async with uploads:
-            await read_image(request, image, core.images)
+            await read_image(request, image, images)
         return Response(status_code=201)
 
 
-def _refuse(app: FastAPI, core: Core) -> None:
+def _refuse(app: FastAPI, refused: Callable[[BaseException], Refusal]) -> None:
     """Have errors told as the protocol says."""
 
     async def refuse(_: Request, error: Exception) -> JSONResponse:
@@ -154,7 +180,7 @@ def _refuse(app: FastAPI, core: Core) -> None:
         elif isinstance(error, HTTPException):
             codes = {404: "not_found", 405: "method_not_allowed"}
             error = Refusal(codes.get(error.status_code, "bad_request"), "There is no such address or method.")
-        refusal = core.refused(error)
+        refusal = refused(error)
         return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
     for kind in (Refusal, InputError, NotReady, Cancelled, OSError, RequestValidationError, HTTPException, Exception):

@@ -55,6 +55,8 @@ class Core:
     settings : Settings
     backend : Backend, optional
         Default: one of this machine, as the settings say.
+    shared : bool
+        Whether others use the data folder, too: who shares it with them deletes nothing that is old.
 
     Attributes
     ----------
@@ -69,7 +71,7 @@ class Core:
         The process has to be started anew: its GPU does not answer any more.
     """
 
-    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+    def __init__(self, settings: Settings, backend: Backend | None = None, *, shared: bool = False) -> None:
         limits = settings.limits
         self.settings = settings
         self.backend = backend or LocalBackend(
@@ -78,7 +80,8 @@ class Core:
             weights=settings.weights,
             cache_bytes=limits.embeddings,
         )
-        self.images = ImageStore(settings.data / "images", limits.image, limits.disk, limits.keep)
+        self._shared = shared
+        self.images = ImageStore(settings.data / "images", limits.image, limits.disk, limits.keep, shared=shared)
         self.sessions = Sessions(settings.data / "sessions", self._open, self._close, limits.sessions)
         self.jobs = Jobs(limits.unheard, limits.job_events, self.refused)
         self.stopping = asyncio.Event()
@@ -350,7 +353,9 @@ class Core:
                 self.jobs.sweep()
                 for id in await self.sessions.put_aside(limits.idle):
                     self._forget(id)
-                if time.monotonic() - swept > _SWEEP:
+                if self._shared:
+                    await asyncio.to_thread(self.images.touch)
+                elif time.monotonic() - swept > _SWEEP:
                     swept = time.monotonic()
                     await asyncio.to_thread(self.images.sweep)
                     await asyncio.to_thread(self.sessions.sweep, limits.keep)

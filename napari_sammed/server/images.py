@@ -29,6 +29,8 @@ from napari_sammed.volume import Volume
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _NEW = ".new-"
+LATELY = 60.0
+"""Seconds for which others who share a folder take an image to be in use."""
 
 
 class ImageStore:
@@ -42,19 +44,24 @@ class ImageStore:
         Bytes of one image, of all.
     keep : float
         Seconds after which an unused image is deleted.
+    shared : bool
+        Whether other processes use the folder, too: what was used within `LATELY` then is in use, and an upload that
+        was written to within that time is under way.
     """
 
-    def __init__(self, folder: Path, largest: int, budget: int, keep: float) -> None:
+    def __init__(self, folder: Path, largest: int, budget: int, keep: float, *, shared: bool = False) -> None:
         self._folder = folder
         self._largest = largest
         self._budget = budget
         self._keep = keep
+        self._lately = LATELY if shared else 0.0
         self._lock = threading.Lock()
         self._pinned: Counter[str] = Counter()
         self._reserved = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in folder.glob(f"{_NEW}*"):  # of a server that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            if not self._is_written_to(left):
+                shutil.rmtree(left, ignore_errors=True)
 
     def __contains__(self, image: str) -> bool:
         """Whether an image is here; it then counts as just used."""
@@ -130,6 +137,14 @@ class ImageStore:
             if self._pinned[image] <= 0:
                 del self._pinned[image]
 
+    def touch(self) -> None:
+        """Have open images count as just used, for those who share the folder; call it every few seconds."""
+        with self._lock:
+            pinned = list(self._pinned)
+        for image in pinned:
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / image / "header.json")
+
     def sweep(self) -> None:
         """Delete what nobody used for long."""
         oldest = time.time() - self._keep
@@ -153,7 +168,12 @@ class ImageStore:
             images = self._images()
             missing = sum(known for _, known, _ in images) + self._reserved + size - self._budget
             missing = max(missing, size + self._reserved - shutil.disk_usage(self._folder).free)
-            unused = [(known, path) for _, known, path in sorted(images) if path.name not in self._pinned]
+            latest = time.time() - self._lately
+            unused = [
+                (known, path)
+                for used, known, path in sorted(images)
+                if path.name not in self._pinned and (used < latest or not self._lately)
+            ]
             if missing > sum(known for known, _ in unused):
                 raise Refusal(
                     "no_room", "The server has no room for another image now: try later, or tell whoever runs it."
@@ -164,6 +184,15 @@ class ImageStore:
                 shutil.rmtree(path, ignore_errors=True)
                 missing -= known
             self._reserved += size
+
+    def _is_written_to(self, scratch: Path) -> bool:
+        """Whether the folder of an upload is of another process, which is at it."""
+        if not self._lately:
+            return False
+        try:
+            return (scratch / "voxels").stat().st_mtime > time.time() - self._lately
+        except OSError:  # empty yet, or finished meanwhile
+            return True
 
     def _images(self) -> list[tuple[float, int, Path]]:
         """When each was used last, its size and its folder."""

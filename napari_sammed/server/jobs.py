@@ -150,6 +150,11 @@ class Jobs:
         self._tasks[job.id] = asyncio.create_task(run())
         return job
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of those that are not forgotten."""
+        return tuple(self._jobs)
+
     def get(self, client: Client, id: str) -> Job:
         """Refusal "not_found" for jobs that are unknown, forgotten, or somebody else's."""
         job = self._jobs.get(id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_sammed.backend.protocol.events import STATUSES, Failure
-from napari_sammed.errors import SessionDamagedError, SessionUnwritableError
+from napari_sammed.errors import SessionDamagedError, SessionInUseError, SessionUnwritableError
 
 STATUS = STATUSES | {
     "method_not_allowed": 405,
@@ -54,6 +54,8 @@ def refusal_of(error: BaseException) -> Refusal:
     match error:
         case Refusal():
             return error
+        case SessionInUseError():
+            return Refusal("unavailable", "Another part of the server has the session yet: try again.", retry_after=1)
         case SessionUnwritableError() | OSError():  # whose sentences name files of the server
             return Refusal("no_room", "The server cannot write to its disk: tell whoever runs it. Nothing is lost.")
         case SessionDamagedError():

@@ -38,7 +38,7 @@ async def reply(
     refused : callable
         Makes a refusal of an exception.
     """
-    left = asyncio.create_task(_left(request))
+    left = asyncio.create_task(has_left(request))
     try:
         await asyncio.wait({task, left}, timeout=SOON, return_when=asyncio.FIRST_COMPLETED)
         if left.done() and not task.done():
@@ -75,7 +75,7 @@ async def _stream(
         task.cancel()
 
 
-async def _left(request: Request) -> None:
+async def has_left(request: Request) -> None:
     """Waits until the client has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -66,7 +67,7 @@ def serve(settings: Settings, started: Callable[[Started], None]) -> int:
         For settings that are not safe, a port that is taken, a data folder that cannot be used.
     """
     settings.check()
-    with _data_folder(settings), _socket(settings) as listening:
+    with data_folder(settings), socket_of(settings) as listening:
         settings = replace(settings, port=listening.getsockname()[1])
         new_key, keys = None, None
         if settings.keys is not None:
@@ -87,21 +88,26 @@ async def _serve(
     core = Core(settings)
     models = tuple(await core.models())
     config = configuration(core, keys)
-    await _Server(config, core, lambda: started(Started(settings, new_key, models))).serve([listening])
+    await CoreServer(config, core, lambda: started(Started(settings, new_key, models))).serve([listening])
     return 1 if core.failed.is_set() else 0
 
 
 def configuration(core: Core, keys: KeyRing | None) -> uvicorn.Config:
-    """How uvicorn is to serve a core.
+    """How uvicorn is to serve a core; errors as of `listening_as`."""
+    return listening_as(core.settings, create_app(core, keys))
+
+
+def listening_as(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
+    """How uvicorn is to serve an application to clients.
 
     Raises
     ------
     InputError
         For a certificate that cannot be used.
     """
-    settings, limits = core.settings, core.settings.limits
+    limits = settings.limits
     config = uvicorn.Config(
-        create_app(core, keys),
+        app,
         http=patient(limits.connections, limits.silence),
         ws="none",
         lifespan="on",
@@ -123,7 +129,7 @@ def configuration(core: Core, keys: KeyRing | None) -> uvicorn.Config:
     return config
 
 
-class _Server(uvicorn.Server):
+class CoreServer(uvicorn.Server):
     """Ends in order at SIGTERM and SIGINT: nothing new, answers under way are sent, streams say that they end."""
 
     def __init__(self, config: uvicorn.Config, core: Core, started: Callable[[], None]) -> None:
@@ -170,8 +176,8 @@ def log_to_stderr() -> None:
 
 
 @contextlib.contextmanager
-def _data_folder(settings: Settings) -> Iterator[None]:
-    """The folder for images and journals, which one server uses at a time."""
+def data_folder(settings: Settings) -> Iterator[None]:
+    """The folder for images and journals, made if absent, which one server uses at a time."""
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(settings.data / "lock", timeout=0)
@@ -184,7 +190,8 @@ def _data_folder(settings: Settings) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _socket(settings: Settings) -> Iterator[socket.socket]:
+def socket_of(settings: Settings) -> Iterator[socket.socket]:
+    """Where a server listens; InputError if that cannot be."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)

@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +138,15 @@ class Session:
         self._journal.close()
 
 
+def sweep_journals(folder: Path, keep: float, in_use: Container[str]) -> None:
+    """Delete journals that nobody wrote to for so many seconds, but those of sessions in use."""
+    oldest = time.time() - keep
+    for path in folder.glob("*.jsonl"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest and path.stem not in in_use:
+                path.unlink()
+
+
 class Sessions:
     """All sessions in a folder; belongs to one event loop.
 
@@ -169,6 +178,11 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of those in use."""
+        return tuple(self._open)
 
     async def create(self, client: Client, image: str) -> Session:
         """A new session; Refusal "no_image" if the image has to be sent first."""
@@ -237,11 +251,7 @@ class Sessions:
 
     def sweep(self, keep: float) -> None:
         """Delete journals that nobody wrote to for so many seconds; on any thread."""
-        oldest = time.time() - keep
-        for path in self._folder.glob("*.jsonl"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < oldest and path.stem not in self._open:
-                    path.unlink()
+        sweep_journals(self._folder, keep, self._open)
 
     async def _start(self, id: str, open_journal: Callable[[], Journal], *, new: bool = False) -> Session:
         def start() -> tuple[Journal, ImageId, Grid]:
