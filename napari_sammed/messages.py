@@ -170,6 +170,30 @@ def model_tooltip(row: Row) -> str:
     return "\n".join(lines)
 
 
+def server_note(card: ModelCard, host: str, known: bool) -> str:
+    """What to know of a model that is used at a server, of which it may not be known yet whether it has that."""
+    summary = plain(card.summary)
+    return summary if known else f"{summary} Whether {host} has it shows when it is first asked."
+
+
+def server_tooltip(card: ModelCard, host: str, known: bool) -> str:
+    """The facts of a model at a server, a line each."""
+    dimensions = ", ".join(f"{dimension}D" for dimension in sorted(card.dimensions))
+    prompts = ", ".join(sorted(card.prompts)) or "no prompts"
+    where = f"Runs at {host}." if known else f"Runs at {host}, if that has it."
+    return "\n".join([plain(card.summary), f"Works on {dimensions}; trained on: {prompts}.", where])
+
+
+def plain(text: str) -> str:
+    """Text of a server, for places where HTML would be taken as such."""
+    return text.replace("<", " ")
+
+
+def server_size(count: int) -> str:
+    """Bytes of an image, for people."""
+    return f"{count / 2**20:,.1f} MiB" if count < 100 * 2**20 else f"{count / 2**20:,.0f} MiB"
+
+
 def conditions(card: ModelCard, row: Row) -> str:
     """What a user should know before the weights of a model are fetched."""
     file = weight_file(card)

@@ -23,7 +23,7 @@ from napari_sammed.backend.protocol.answers import RemoteLogits
 from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.backend.remote_connection import PATIENCE, Connection, Refused
 from napari_sammed.backend.remote_facts import Facts, ServerCheck
-from napari_sammed.backend.remote_image import RemoteImage
+from napari_sammed.backend.remote_image import OpenedImage, RemoteImage
 from napari_sammed.backend.remote_keys import checked_url, find_key
 from napari_sammed.backend.remote_loop import Loop, Tell
 from napari_sammed.backend.remote_session import Listening
@@ -60,6 +60,8 @@ class RemoteBackend:
         Take ``http`` to other machines as well: everybody in between can read images and key.
     patience : float
         Seconds for which a server that does not answer is asked again and again.
+    lazy : bool
+        Wait with everything, consent too, until something is asked about an image: opening it sends nothing.
 
     Raises
     ------
@@ -76,14 +78,17 @@ class RemoteBackend:
         certificate: Path | None = None,
         insecure: bool = False,
         patience: float = PATIENCE,
+        lazy: bool = False,
     ) -> None:
         self.url = checked_url(url, insecure)
         trusted = None if certificate is None else str(certificate)
-        self._connection = Connection(self.url, key or find_key(self.url), certificate=trusted, patience=patience)
+        given = key or (lambda: find_key(self.url))
+        self._connection = Connection(self.url, given, certificate=trusted, patience=patience)
         self._consent = consent
+        self._lazy = lazy
         self._loop = Loop("napari-sammed-remote")
         self._lock = threading.Lock()
-        self._images: dict[ImageId, RemoteImage] = {}
+        self._images: dict[ImageId, OpenedImage] = {}
         self._facts = Facts(self._connection)
 
     @property
@@ -114,47 +119,43 @@ class RemoteBackend:
             Without consent; nothing has been sent then.
         """
         image.check_usable()
-        if not image.in_memory:
+        if not image.in_memory and not self._lazy:
             image = Volume(image.array, image.grid, image.name, image.modality)
         image_id = ImageId(image.hash)
         with self._lock:
             if image_id in self._images:
                 self._images[image_id].users += 1
                 return image_id
-        agreed = self._consent(self.host, image.nbytes) if callable(self._consent) else self._consent
-        if not agreed:
-            raise InputError(
-                f"The image was not sent to {self.host}, as nobody agreed to that. Only voxels and their geometry "
-                "would go there: agree, or segment on this machine."
-            )
-        remote = RemoteImage(self._connection, self._loop, image, self._facts.limits)
+        remote = None if self._lazy else self._agreed(image)
         with self._lock:
-            if image_id in self._images:  # opened meanwhile by somebody else, who agreed as well
-                self._images[image_id].users += 1
-                return image_id
-            self._images[image_id] = remote
-        self._loop.start(remote.session.open_ahead())
+            # If somebody was faster, they have agreed as well.
+            entry = self._images.setdefault(image_id, OpenedImage(image))
+            entry.users += 1
+            entry.remote = entry.remote or remote
+        if remote is not None and entry.remote is remote:
+            self._loop.start(remote.session.open_ahead())
         return image_id
 
     def close(self, image: ImageId) -> None:
         """See `Backend.close`; the last one who opened the image ends it, and its session at the server."""
         with self._lock:
-            remote = self._images.get(image)
-            if remote is None:
+            entry = self._images.get(image)
+            if entry is None:
                 return
-            remote.users -= 1
-            if remote.users > 0:
+            entry.users -= 1
+            if entry.users > 0:
                 return
             del self._images[image]
-        with contextlib.suppress(ServerError):
-            self._loop.start(_do(remote.close))
+        if entry.remote is not None:
+            with contextlib.suppress(ServerError):
+                self._loop.start(_do(entry.remote.close))
 
     def shutdown(self) -> None:
         """End all sessions and the connection."""
         with self._lock:
-            images, self._images = list(self._images.values()), {}
+            entries, self._images = list(self._images.values()), {}
         with contextlib.suppress(ServerError):
-            for remote in images:
+            for remote in (entry.remote for entry in entries if entry.remote is not None):
                 self._loop.start(_do(remote.close)).result(5)
         self._loop.close(self._connection.close)
 
@@ -164,6 +165,8 @@ class RemoteBackend:
             if model in self._facts.cards:
                 return self._facts.cards[model]
         elif model not in registry.names():
+            if self._lazy:
+                raise InputError(f"{model} is known neither here nor yet at {self.host}: choose another model.")
             self.installed()
             return self.card(model)
         return registry.card(model)
@@ -187,7 +190,7 @@ class RemoteBackend:
         progress: Progress | None = None,
     ) -> Prediction:
         """See `Backend.predict`."""
-        remote = self._remote(image)
+        remote = self._remote(image, idle=idle)
         if not prompts:
             raise InputError("There is no prompt to segment from: click, draw a box or hand over a mask.")
         prompts.check_inside(remote.volume.grid)
@@ -282,7 +285,7 @@ class RemoteBackend:
         progress: Progress | None = None,
     ) -> Prediction:
         """See `Backend.refine`."""
-        remote = self._remote(image)
+        remote = self._remote(image, idle=idle)
         arguments = {
             "region": region,
             "coarse": coarse,
@@ -297,7 +300,10 @@ class RemoteBackend:
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
         """See `Backend.prefetch`; the futures are done when the server has the hint."""
-        remote = self._remote(image)
+        try:
+            remote = self._remote(image, idle=True)
+        except NotReady:  # nobody has asked anything yet
+            return []
         header = {"model": model, "regions": [values.box_to_json(r) for r in regions], "window": window.to_json()}
 
         async def work() -> None:
@@ -310,7 +316,7 @@ class RemoteBackend:
         """See `Backend.restore`."""
         reference = getattr(logits, "reference", None)
         with self._lock:
-            images = list(self._images.values())
+            images = [entry.remote for entry in self._images.values() if entry.remote is not None]
         for remote in images:
             if reference is not None and remote.knows(reference.request):
                 return self._run(lambda listening, remote=remote: remote.restore(model, reference, listening))
@@ -347,14 +353,37 @@ class RemoteBackend:
         except Refused as refused:
             raise self._connection.error(refused.failure) from None
         except httpx.TransportError as error:
-            raise ServerError(f"{self.host} does not answer: {self._connection.why(error)}.") from None
+            why = self._connection.why(error)
+            raise ServerError(
+                f"{self.host} does not answer ({why}): check the address, the network, and whether the server runs."
+            ) from None
 
-    def _remote(self, image: ImageId) -> RemoteImage:
+    def _remote(self, image: ImageId, *, idle: bool = False) -> RemoteImage:
+        """An open image, which is agreed on now if it was not yet; NotReady instead where nobody waits."""
         with self._lock:
-            remote = self._images.get(image)
-        if remote is None:
+            entry = self._images.get(image)
+        if entry is None:
             raise InputError("This image is not open: open it before asking about it.")
-        return remote
+        if entry.remote is not None:
+            return entry.remote
+        if idle:
+            raise NotReady
+        remote = self._agreed(entry.volume)
+        with self._lock:
+            entry.remote = entry.remote or remote
+            return entry.remote
+
+    def _agreed(self, image: Volume) -> RemoteImage:
+        """An image that may be sent; InputError if it may not."""
+        agreed = self._consent(self.host, image.nbytes) if callable(self._consent) else self._consent
+        if not agreed:
+            raise InputError(
+                f"The image was not sent to {self.host}, as nobody agreed to that. Only voxels and their geometry "
+                "would go there: agree, or segment on this machine."
+            )
+        if not image.in_memory:
+            image = Volume(image.array, image.grid, image.name, image.modality)
+        return RemoteImage(self._connection, self._loop, image, self._facts.limits)
 
 
 async def _do(work: Callable[[], None]) -> None:

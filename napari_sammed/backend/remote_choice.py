@@ -222,7 +222,13 @@ class Servers:
 
 
 def connect(
-    place: Place, ask: Consent, *, key: str | None = None, servers: Servers | None = None, **options: Any
+    place: Place,
+    ask: Consent,
+    *,
+    key: str | None = None,
+    servers: Servers | None = None,
+    on_use: Callable[[], None] = lambda: None,
+    **options: Any,
 ) -> RemoteBackend:
     """A backend at a server, that asks the user once before any image goes there.
 
@@ -232,11 +238,14 @@ def connect(
     ----------
     place : Place
     ask : callable
-        Given the host and the bytes of the first image, on the thread that opens it; its yes is remembered.
+        Given the host and the bytes of the first image, on the thread that opens it; its yes is remembered. A no also
+        answers those who waited meanwhile.
     key : str, optional
         Default: what `napari_sammed.backend.remote_keys.find_key` finds.
     servers : Servers, optional
         What is remembered of servers; default: the user's.
+    on_use : callable, optional
+        Told of each image that is about to go there, or to be asked about, on the same thread.
     **options
         Others of `RemoteBackend`.
     """
@@ -244,15 +253,18 @@ def connect(
 
     kept = Servers() if servers is None else servers
     asking = threading.Lock()  # one question, however many images are opened meanwhile
+    refused = [0]
 
     def consent(host: str, size: int) -> bool:
+        before = refused[0]
         with asking:
-            if kept.agreed(place.url):
-                return True
-            if not ask(host, size):
-                return False
-            kept.agree(place.url)
-            return True
+            if not kept.agreed(place.url):
+                if refused[0] != before or not ask(host, size):
+                    refused[0] += 1
+                    return False
+                kept.agree(place.url)
+        on_use()
+        return True
 
     return RemoteBackend(
         place.url, key, consent=consent, certificate=place.certificate, insecure=place.insecure, **options

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
@@ -18,6 +18,7 @@ from napari_sammed.backend.remote_keys import host_of, is_loopback
 from napari_sammed.errors import Cancelled, InputError, NotReady, ProtocolError, ServerError, WeightsError
 
 T = TypeVar("T")
+Key: TypeAlias = Callable[[], str | None]
 
 PATIENCE = 120.0
 """Seconds without a sign of life after which we give up on a server that answered before."""
@@ -52,7 +53,8 @@ class Connection:
     ----------
     url : str
         Checked (`napari_sammed.backend.remote_keys.checked_url`).
-    key : str or None
+    key : str, callable or None
+        A callable is asked for it at the first request, on another thread, since keyrings may wait for the user.
     certificate : str or None
         File with certificates to trust, beside the usual ones: of a server that made its own.
     patience : float
@@ -60,11 +62,11 @@ class Connection:
     """
 
     def __init__(
-        self, url: str, key: str | None, *, certificate: str | None = None, patience: float = PATIENCE
+        self, url: str, key: str | Key | None, *, certificate: str | None = None, patience: float = PATIENCE
     ) -> None:
         self.url = url
         self.host = host_of(url)
-        self.key = key
+        self._key = key
         self._certificate = certificate
         self._patience = patience
         self._reached = False
@@ -148,7 +150,7 @@ class Connection:
                 return InputError(failure.message)
             case "bad_request" | "unsupported_media":
                 return ProtocolError(f"{self.host} does not understand what it is asked: {failure.message}")
-            case "unauthorized" if self.key is None:
+            case "unauthorized" if self._key is None:
                 return ServerError(f"{self.host} wants a key: ask whoever runs it for one.")
             case "unauthorized":
                 return ServerError(f"{self.host} does not accept the key: ask whoever runs it for a new one.")
@@ -164,8 +166,10 @@ class Connection:
     ) -> AsyncIterator[httpx.Response]:
         """A request under way; Refused unless its status is a good one."""
         headers = {"accept-encoding": "identity", **({"content-type": kind} if content else {})}
-        if self.key is not None:
-            headers["authorization"] = f"Bearer {self.key}"
+        if callable(self._key):
+            self._key = await asyncio.get_running_loop().run_in_executor(None, self._key)
+        if self._key is not None:
+            headers["authorization"] = f"Bearer {self._key}"
         address = f"{self.url}/v{VERSION}/{path}"
         async with self._http().stream(method, address, content=content, headers=headers) as response:
             self._reached = True
@@ -214,6 +218,8 @@ class Connection:
                 f"{self.host} shows a certificate that is not trusted here: check the address, or give the file with "
                 "the certificate of the server."
             ) from None
+        if "WRONG_VERSION_NUMBER" in text:
+            raise ServerError(f"{self.host} does not speak https: check the address, it may be one of http.") from None
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
             raise ServerError(f"{self.host} cannot be asked: {text}.") from None
         if isinstance(error, httpx.TimeoutException):

@@ -70,7 +70,15 @@ class Facts:
         self.cards: dict[str, ModelCard] | None = None
 
     async def check(self) -> ServerCheck:
-        """Ask all of it now; errors as of `Connection.json`, and ServerError for another version."""
+        """Ask all of it now; errors as of `Connection.json`, ServerError for another version or another program."""
+        try:
+            return await self._check()
+        except ProtocolError:
+            raise ServerError(
+                f"{self._connection.host} answers, but is no server of napari-sammed: check the address and its port."
+            ) from None
+
+    async def _check(self) -> ServerCheck:
         times = []
         for _ in range(_PINGS):
             start = time.perf_counter()

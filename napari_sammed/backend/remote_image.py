@@ -54,7 +54,6 @@ class RemoteImage:
         image: Volume,
         limits: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
-        self.users = 1
         self.volume = image
         self.session = RemoteSession(connection, image, limits)
         self._connection = connection
@@ -253,3 +252,12 @@ class RemoteImage:
         self._kept[request_id] = answer
         while sum(kept.mask.nbytes for kept in self._kept.values()) > _KEPT and len(self._kept) > 1:
             self._kept.popitem(last=False)
+
+
+@dataclass
+class OpenedImage:
+    """An image, how many opened it, and what it is at the server, if it is known there."""
+
+    volume: Volume
+    users: int = 0
+    remote: RemoteImage | None = None

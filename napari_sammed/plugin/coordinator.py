@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sammed.backend.base import Backend
 from napari_sammed.intensity import Window
 from napari_sammed.plugin.features.model_offers import ModelOffers
+from napari_sammed.plugin.features.place import PlaceChoice
 from napari_sammed.plugin.features.preference_page import PreferencePage
 from napari_sammed.plugin.features.shortcut_list import ShortcutList
 from napari_sammed.plugin.features.welcome import Welcome
@@ -73,6 +74,14 @@ class Coordinator(ImageChoice):
         self._offers = ModelOffers(panel, self._backend, self._gui, self._memory)
         self._preference_page = PreferencePage(panel, self._preferences, self._offers, self._gui)
         self._shortcut_list = ShortcutList(panel, self._keyboard)
+        self._place = PlaceChoice(
+            panel,
+            self._gui,
+            self._offers,
+            self._backend,
+            self.segment_with,
+            lambda: self._with(lambda current: current.when_open(lambda session: session.cancel())),
+        )
         self._welcome = Welcome(viewer, panel, self._gui)
         self._use_preferences()
         self._connect_panel(actions)
@@ -87,6 +96,7 @@ class Coordinator(ImageChoice):
         if self.closed:
             return
         self.closed = True
+        self._place.close()
         self._welcome.close(wait)
         self._shortcut_list.close()
         self._preference_page.close()

@@ -20,7 +20,7 @@ from napari_sammed.plugin.image.images import by_region, check, spatial_shape
 from napari_sammed.plugin.layers.layer_writer import LayerWriter
 from napari_sammed.plugin.segmentation import Segmentation
 from napari_sammed.plugin.sessions.open_sessions import Sessions
-from napari_sammed.plugin.sessions.opening import Opener, open_session
+from napari_sammed.plugin.sessions.opening import Opener, move_over, open_session
 from napari_sammed.plugin.settings.keys import Keyboard
 from napari_sammed.plugin.settings.preferences import Preferences
 from napari_sammed.plugin.views.choosers import Choice
@@ -30,6 +30,8 @@ from napari_sammed.plugin.views.session_files import SUFFIX
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
+
+    from napari_sammed.session import Session
 
 _IMAGE_KEPT = "Choose the image again to take this over; until then masks are saved on the grid that it had before."
 
@@ -154,6 +156,30 @@ class ImageChoice:
             self.panel.objects.set_objects([], None)
             self.panel.status.warn("")
             self._segment(self.current.view, self.current.hand_over(keep_session=False), opener)
+
+    def segment_with(self, backend: Backend, text: str, then: Callable[[], None]) -> None:
+        """Have another backend answer from now on; objects and all steps back stay, open questions are asked there.
+
+        ``text`` is said when it does; ``then`` is called beside the GUI thread, when the one before is used no more.
+        """
+        self._sessions.backend = backend
+        self._sessions.clear()
+
+        def move(segmentation: Segmentation, session: Session) -> None:
+            if self.current is segmentation and session.backend is not self._sessions.backend:
+                label, away = session.current, segmentation.away
+                self._reopen(move_over(session))
+                if away:
+                    self.current.leave()
+                self.current.go_on(label, text)
+            self._background.run(then)
+
+        if self.current is None or self.current.refused:
+            self.panel.status.say(text)
+            self._background.run(then)
+        else:
+            current = self.current
+            current.when_open(lambda session: self._gui.post(move, current, session))
 
     def copy_to_next(self) -> None:
         """Go to the next frame and take the objects of this one along."""

@@ -64,6 +64,22 @@ class Segmentation(Showing):
         self._desk.when_open(lambda session: self._desk.say(carry_over(session, objects, origin)))
         self._later.start()
 
+    def when_open(self, action: Callable[[Session], Any]) -> None:
+        """Do something now, or when the session has been opened."""
+        self._desk.when_open(action)
+
+    def go_on(self, label: int | None, text: str) -> None:
+        """Go on where the session was left a moment ago: at an object, and with what has no answer yet; say that."""
+
+        def again(session: Session) -> None:
+            if label in session.objects:
+                session.select(label)
+            self._desk.say(text)
+            if not session.read_only:
+                self.retry()
+
+        self._desk.when_open(again)
+
     def choose_object(self, label: int) -> None:
         self._desk.when_open(lambda session: session.select(label))
         self._preview.clear()

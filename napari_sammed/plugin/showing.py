@@ -138,6 +138,16 @@ class Showing:
         return self._desk.session
 
     @property
+    def refused(self) -> str:
+        """Why there is no session, and will be none; empty otherwise."""
+        return self._refused
+
+    @property
+    def away(self) -> bool:
+        """Whether the viewer shows another frame."""
+        return self._away
+
+    @property
     def writer(self) -> LayerWriter:
         """The layers."""
         return self._desk.writer

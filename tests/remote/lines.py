@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -32,6 +33,8 @@ class Line:
         Connections that broke in this way.
     open : bool
         Whether connections are taken.
+    delay : float
+        Seconds that each 64 KiB take on their way to the server.
     """
 
     def __init__(self, server: str) -> None:
@@ -39,6 +42,7 @@ class Line:
         self.sent = 0
         self.broken = 0
         self.open = True
+        self.delay = 0.0
         self.breaks: Callable[[bytes], bool] = lambda piece: False
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -77,6 +81,7 @@ class Line:
         with contextlib.suppress(OSError):
             while piece := source.recv(1 << 16):
                 if there:
+                    time.sleep(self.delay)
                     self.sent += len(piece)
                 elif self.breaks(piece):
                     self.broken += 1

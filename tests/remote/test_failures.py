@@ -60,7 +60,7 @@ def test_answers_come_though_a_third_of_the_replies_is_lost(broken, backend, loc
         previous, previous_here = found.logits, expected.logits
     broken.breaks = lambda piece: False
     assert broken.broken > 5
-    remote = backend._images[opened]
+    remote = backend._images[opened].remote
     client = Client(broken.server)
     journal = client.http.get(f"/v1/sessions/{remote.session.id}/journal").content
     client.close()

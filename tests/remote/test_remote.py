@@ -279,6 +279,31 @@ def test_consent(url, image):
     backend.shutdown()
 
 
+def test_a_lazy_backend_waits_until_something_is_asked(url, image, local):
+    asked_for = []
+    backend = RemoteBackend(url, consent=lambda host, size: asked_for.append(size) or len(asked_for) > 1, lazy=True)
+    prompts = Prompts((Point((5, 12, 14)),))
+    opened = backend.open(image)
+    backend.open(image)
+    assert backend.prefetch(opened, "thresholder", [image.grid.box], Window.auto(image)) == []
+    with pytest.raises(NotReady):
+        backend.predict(opened, "thresholder", prompts, idle=True)
+    assert asked_for == [] and backend._connection._client is None
+    with pytest.raises(InputError, match="nobody agreed"):
+        backend.predict(opened, "thresholder", prompts)
+    assert asked_for == [image.nbytes] and backend._connection._client is None
+    found = backend.predict(opened, "thresholder", prompts)
+    assert_same(found, local.predict(local.open(image), "thresholder", prompts))
+    backend.predict(opened, "thresholder", prompts)
+    assert len(asked_for) == 2
+    backend.close(opened)
+    backend.predict(opened, "thresholder", prompts)  # the other one still has it open
+    backend.close(opened)
+    with pytest.raises(InputError, match="not open"):
+        backend.predict(opened, "thresholder", prompts)
+    backend.shutdown()
+
+
 def test_after_the_end(url, image):
     backend = RemoteBackend(url, consent=True)
     opened = backend.open(image)

@@ -17,6 +17,7 @@ from napari_sammed.models import weights as store
 from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import by_hand
+from napari_sammed.plugin.features.server_models import at_server
 from napari_sammed.plugin.gui_thread import Background, GuiThread
 from napari_sammed.plugin.settings import own_weights
 from napari_sammed.plugin.views import weights as dialogs
@@ -53,13 +54,19 @@ class ModelOffers:
         self._complaints: dict[str, str] = {}  # about files of before
         self._on_own: Callable[[], None] = lambda: None
         self._fetching: dict[str, threading.Event] = {}
+        self._server: tuple[str, Sequence[ModelCard] | None] | None = None
         for chooser in self._choosers:
             chooser.fetch_wanted.connect(self.fetch)
             chooser.files_wanted.connect(self.choose_files)
         self._use_remembered()
 
     def show(self) -> None:
-        """Offer what the registry knows, as it stands on this machine now."""
+        """Offer what the registry knows, as it stands on this machine now, or what the server has."""
+        if self._server is not None:
+            for chooser, offered in zip(self._choosers, at_server(*self._server), strict=True):
+                chooser.set_models(*offered)
+            self._on_own()
+            return
         try:
             rows = registry.rows()
         except InputError as error:  # the folder of weights that the user names is not there
@@ -75,6 +82,16 @@ class ModelOffers:
         prompted.set_models(auto + [_choice(row) for row in rows if row.prompts], notes, weights)
         classes.set_models([_choice(row) for row in rows if not row.prompts], notes, weights)
         self._on_own()
+
+    def show_server(self, host: str, cards: Sequence[ModelCard] | None) -> None:
+        """Offer the models of a server from now on; those that there are at all while it has not been asked."""
+        self._server = (host, cards)
+        self.show()
+
+    def show_here(self) -> None:
+        """Offer the models of this machine from now on."""
+        self._server = None
+        self.show()
 
     def fetch(self, name: str) -> None:
         """Fetch a model's weights if the user agrees to their licence; called again meanwhile, stop."""

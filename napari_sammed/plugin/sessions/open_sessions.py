@@ -30,18 +30,19 @@ class Sessions:
     Parameters
     ----------
     backend : Backend
+        Which may be another one later: of the sessions that are opened from then on.
     background : Background
         Its one thread alone uses what is kept.
     """
 
     def __init__(self, backend: Backend, background: Background) -> None:
-        self._backend = backend
+        self.backend = backend
         self._background = background
         self._kept: dict[str, Session] = {}  # by the hash of the image, the one that was left last at the end
 
     def open(self, view: ImageView, then: Callable[[Future[Opened]], None], opener: Opener = open_session) -> None:
         """Open the session of an image, or take it back, and hand it over on the GUI thread."""
-        self._background.run(lambda: opener(view, self._backend, self._kept), then)
+        self._background.run(lambda: opener(view, self.backend, self._kept), then)
 
     def keep(self, session: Session) -> None:
         """The user has turned to another frame."""

@@ -150,6 +150,17 @@ def open_itself(path: Path, volume: Volume, source: dict[str, Any], backend: Bac
     return open_volume(volume, source, backend, journal=path)
 
 
+def move_over(session: Session) -> Opener:
+    """Opens a session that is about to be closed again, with the backend that is used by then."""
+    volume, source, path, read_only = session.image, session.source, session.journal, session.read_only
+
+    def open_(_: ImageView, backend: Backend, __: MutableMapping[str, Session]) -> Opened:
+        opened = open_volume(volume, source, backend, journal=path, read_only=read_only)
+        return Opened(opened.session, read_only=read_only)  # nothing in it is news to the user
+
+    return open_
+
+
 def close_session(session: Session) -> None:
     """Close a session; leaves no journal behind in which nothing was done."""
     session.close()

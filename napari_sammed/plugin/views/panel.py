@@ -28,6 +28,7 @@ from napari_sammed.plugin.views.frames import FrameSection
 from napari_sammed.plugin.views.objects import ObjectList
 from napari_sammed.plugin.views.offers import OfferBar
 from napari_sammed.plugin.views.overlaps import OverlapBar
+from napari_sammed.plugin.views.place_button import PlaceButton
 from napari_sammed.plugin.views.preview import PreviewBox
 from napari_sammed.plugin.views.prompting import ModeButtons, SliceRange, with_key
 from napari_sammed.plugin.views.readings import ReadingBar
@@ -232,6 +233,8 @@ class Panel(QWidget):
         self.preferences_button = QPushButton("Preferences…", foot)
         self.preferences_button.setToolTip("Models, device, memory, folders, weight files: kept from start to start")
         self.preferences_button.clicked.connect(lambda: self.preferences_wanted.emit())
+        self.place = PlaceButton(foot)
+        row.addWidget(self.place, 1)
         row.addWidget(self.shortcuts_button)
         row.addWidget(self.preferences_button)
         return foot

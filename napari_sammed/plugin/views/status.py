@@ -33,6 +33,7 @@ class StatusView(QWidget):
         for label, name in zip((self.message, self.remark, self.warning, self.aside), names, strict=True):
             label.setWordWrap(True)
             label.setObjectName(name)
+            label.setTextFormat(Qt.TextFormat.PlainText)  # servers have a say in it, too
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.remark.setStyleSheet("font-style: italic;")
         self.bar = QProgressBar(self)
