@@ -81,6 +81,7 @@ class Coordinator(ImageChoice):
             self._backend,
             self.segment_with,
             lambda: self._with(lambda current: current.when_open(lambda session: session.cancel())),
+            remembered=self._own_backend is not None,
         )
         self._welcome = Welcome(viewer, panel, self._gui)
         self._use_preferences()

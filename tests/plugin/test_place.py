@@ -130,6 +130,39 @@ def test_a_server_that_is_killed_and_started_again_answers_the_next_click(hands,
         assert sum(action.do == "prompt" for action in hands.session.history.done) == 3  # none repeated
 
 
+def test_what_a_lost_server_owes_is_answered_here(hands, tmp_path, local):
+    with process(tmp_path / "server", "--device", "cpu") as running:
+        go_to(hands, running.url)
+        prompt(hands, MIDDLE)
+        answer(hands, send=True)
+        hands.settle()
+    prompt(hands, OTHER)
+    hands.qtbot.waitUntil(lambda: "trying again" in hands.message, timeout=15000)
+    come_home(hands)
+    assert mask_of(hands)[MIDDLE] and mask_of(hands)[OTHER]
+    assert np.array_equal(hands.session.labels(), replayed(hands, local))
+    go_to(hands, running.url)  # still nobody there
+    hands.qtbot.waitUntil(lambda: "does not answer" in hands.panel.status.warning.text(), timeout=15000)
+    assert mask_of(hands)[OTHER]
+    come_home(hands)
+    assert hands.panel.status.warning.text() == ""
+
+
+def test_the_window_can_be_closed_while_the_question_is_open(hands, server):
+    go_to(hands, server.url)
+    prompt(hands, MIDDLE)
+    hands.qtbot.waitUntil(lambda: choice(hands).question is not None)
+    journal = hands.session.journal
+    hands.widget.coordinator.close(wait=True)
+    assert choice(hands).question is None and '"do":"prompt"' in journal.read_text()
+
+
+def test_a_backend_that_a_program_gives_is_used(open_plugin, server):
+    Servers().choose(Place(server.url))
+    hands = open_plugin(VOLUME.array)
+    assert hands.panel.place.place == "This computer"
+
+
 def test_not_now_sends_nothing_and_keeps_the_prompts(hands, tmp_path):
     with process(tmp_path / "server", "--device", "cpu") as running, line(running.url) as wire:
         go_to(hands, wire.url)
@@ -189,7 +222,7 @@ def test_the_server_is_remembered_and_left_in_peace_until_it_is_needed(open_plug
 
 
 def test_sending_shows_how_far_it_is_and_can_be_stopped(open_plugin, server):
-    noise = np.random.default_rng(0).integers(0, 1000, (40, 256, 256)).astype(np.int16)
+    noise = np.random.default_rng(0).integers(0, 1000, (128, 256, 256)).astype(np.int16)
     noise[10:30, 100:150, 100:150] += 3000
     with line(server.url) as wire:
         hands = open_plugin(noise, model=None, own_backend=True)

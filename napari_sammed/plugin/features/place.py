@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from napari_sammed import messages
@@ -53,6 +54,8 @@ class PlaceChoice:
         no more.
     cancel : callable
         Stops everything that is being asked.
+    remembered : bool
+        Whether to begin at the server that was chosen before.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class PlaceChoice:
         local: Backend,
         use: Callable[[Backend, str, Callable[[], None]], None],
         cancel: Callable[[], None],
+        remembered: bool = True,
     ) -> None:
         self.dialog: PlaceDialog | None = None
         self.question: SendQuestion | None = None
@@ -84,7 +88,7 @@ class PlaceChoice:
         panel.status.retried.connect(lambda: self._ask_models())
         panel.modes.chosen.connect(lambda _: self._ask_models())
         chosen = self._servers.chosen()
-        if chosen is not None:
+        if chosen is not None and remembered:
             self._go(chosen)
 
     def show(self) -> None:
@@ -98,6 +102,7 @@ class PlaceChoice:
             dialog.forget_wanted.connect(self._forget)
             dialog.ask_wanted.connect(self._ask_again)
             self._background.run(keeps_keys, lambda future: dialog.set_keyring(_result(future)))
+            self._background.run(lambda: import_module("napari_sammed.backend.remote"))  # takes a while
         self._show_places()
         self.dialog.show()
         self.dialog.raise_()
@@ -129,7 +134,7 @@ class PlaceChoice:
             self.dialog.say(problem, "" if problem else future.result().sentence)
 
         self.dialog.set_testing(True)
-        Background(self._gui, "napari-sammed-test").run(work, done)
+        self._ask_aside(work, done)
 
     def _choose(self, wish: Wish | None) -> None:
         self.dialog.accept()
@@ -205,7 +210,11 @@ class PlaceChoice:
                 if tell:  # else whoever is waited for tells
                     self._panel.status.warn(messages.failure(error) or "", "server")
 
-        self._background.run(remote.check, done)
+        self._ask_aside(remote.check, done)
+
+    def _ask_aside(self, work: Callable[[], ServerCheck], done: Callable[[Future[ServerCheck]], None]) -> None:
+        """On a thread of its own: a silent server must not hold up keys and settings."""
+        Background(self._gui, "napari-sammed-check").run(work, done)
 
     # ---- consent -------------------------------------------------------------------------------------------------
 

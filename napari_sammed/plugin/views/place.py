@@ -104,6 +104,9 @@ class PlaceDialog(QDialog):
         self.key.textEdited.connect(lambda _: self.say(""))
         self.keep = QCheckBox("Keep the key in the system's keyring", self)
         self.keep.setToolTip("Else it is forgotten when napari ends")
+        self.no_keyring = SmallPrint(self)
+        self.no_keyring.setText("This computer has no keyring: the key is forgotten when napari ends.")
+        self.no_keyring.setWordWrap(True)
         self.certificate.setPlaceholderText("the usual authorities")
         self.certificate.setToolTip(_CERTIFICATE)
         self.certificate.textEdited.connect(lambda _: self.say(""))
@@ -158,8 +161,8 @@ class PlaceDialog(QDialog):
         """Whether the system has a place for keys; None while that is not known."""
         self.keep.setEnabled(bool(there))
         self.keep.setChecked(bool(there))
-        absent = "This computer has no keyring: the key is forgotten when napari ends"
-        self.keep.setText(absent if there is False else "Keep the key in the system's keyring")
+        self.keep.setVisible(there is not False)
+        self.no_keyring.setVisible(there is False)
 
     def set_has_key(self, url: str, there: bool) -> None:
         """Say whether there is a key to a server already."""
@@ -217,6 +220,7 @@ class PlaceDialog(QDialog):
         form.addRow("", self.insecure)
         form.addRow("Key", self.key)
         form.addRow("", self.keep)
+        form.addRow("", self.no_keyring)
         form.addRow("Certificate", _beside(self.certificate, self.file_button))
         self.test_button = self._button("Test connection", "Ask the server what it is; no image is sent")
         self.test_button.clicked.connect(lambda: self.test_wanted.emit())
