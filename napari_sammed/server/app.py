@@ -21,14 +21,17 @@ from napari_sammed.server.bodies import read_image
 from napari_sammed.server.core import Core
 from napari_sammed.server.guard import Guard
 from napari_sammed.server.images import ImageStore
-from napari_sammed.server.keys import KeyRing
+from napari_sammed.server.keys import Client, KeyRing
+from napari_sammed.server.lanes import Places
 from napari_sammed.server.metrics import TEXT, Standing
 from napari_sammed.server.refusals import Refusal
 from napari_sammed.server.routes import Id, add_jobs, add_sessions
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-_MOST_UPLOADS = 4  # at once, of all clients
+_MOST_UPLOADS, _MOST_UPLOADS_EACH = 8, 2  # at once, of all clients and of one
+_MOST_UPLOADS_WAITING = 64  # of one client
+_WAIT_FOR_UPLOAD = 10.0  # seconds, less than the patience of clients whose bytes nobody takes
 
 
 def create_app(core: Core, keys: KeyRing | None) -> Guard:
@@ -140,7 +143,7 @@ def _about(app: FastAPI, core: Core) -> None:
 
 def add_images(app: FastAPI, images: ImageStore) -> None:
     """Routes of images."""
-    uploads = asyncio.Semaphore(_MOST_UPLOADS)
+    uploads = Places(_MOST_UPLOADS, _MOST_UPLOADS_WAITING, _MOST_UPLOADS_EACH)
 
     @app.head("/v1/images/{image}", responses=schemas.answers(404, found="It is here."), tags=["images"])
     async def has_image(image: Id) -> Response:
@@ -164,10 +167,15 @@ def add_images(app: FastAPI, images: ImageStore) -> None:
             return Response(status_code=200)
         if request.headers.get("content-type", "").partition(";")[0].strip() != FRAMES:
             raise Refusal("unsupported_media", f"Send {FRAMES}.")
-        if uploads.locked():
-            raise Refusal("busy", "Too many images are coming in: try again soon.", retry_after=2)
-        async with uploads:
+        client: Client = request.state.client
+        try:
+            await asyncio.wait_for(uploads.take(client.id, image), _WAIT_FOR_UPLOAD)
+        except TimeoutError:
+            raise Refusal("busy", "Too many images are coming in: try again soon.", retry_after=2) from None
+        try:
             await read_image(request, image, images)
+        finally:
+            uploads.leave(client.id)
         return Response(status_code=201)
 
 

@@ -1,16 +1,17 @@
 """Who is next: round robin over clients, and over the sessions of each, so that nobody waits for another's pile.
 
 There is one GPU. Clicks, jobs and idle questions have a lane each, with as many places as may work at once; within the
-backend clicks go first anyway (`napari_sammed.backend.inference`).
+backend clicks go first anyway (`napari_sammed.backend.inference`). Images that come in take turns in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -55,18 +56,90 @@ class Rounds:
     def __len__(self) -> int:
         return sum(map(self.waiting, self._clients))
 
-    def take(self) -> asyncio.Future[None] | None:
-        """The next entry; its client and session go to the end of their rows."""
-        if not self._clients:
+    def take(self, passing_over: Container[str] = ()) -> tuple[str, asyncio.Future[None]] | None:
+        """The next client, of those that are not passed over, and its entry; both go to the end of their rows."""
+        client = next((name for name in self._clients if name not in passing_over), None)
+        if client is None:
             return None
-        client, sessions = self._clients.popitem(last=False)
+        sessions = self._clients.pop(client)
         session, entries = sessions.popitem(last=False)
         entry = entries.popleft()
         if entries:
             sessions[session] = entries
         if sessions:
             self._clients[client] = sessions
-        return entry
+        return client, entry
+
+
+class Places:
+    """So many of which clients take one each, in turn; belongs to one event loop.
+
+    Parameters
+    ----------
+    count : int
+    most : int
+        Entries of one client that may wait; further ones are refused as "busy".
+    each : int, optional
+        Places that one client may have at once; by default all.
+    """
+
+    def __init__(self, count: int, most: int, each: int | None = None) -> None:
+        self._rounds = Rounds()
+        self._free = count
+        self._most = most
+        self._each = each
+        self._taken: Counter[str] = Counter()
+        self._full: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Entries that wait for a place."""
+        return len(self._rounds)
+
+    @property
+    def taken(self) -> int:
+        """Places that clients have."""
+        return self._taken.total()
+
+    async def take(self, client: str, session: str) -> None:
+        """Wait for a place, to be given back by `leave`; without one if the task is cancelled meanwhile.
+
+        Raises
+        ------
+        Refusal
+            "busy", if too much of the client waits already.
+        """
+        if self._rounds.waiting(client) >= self._most:
+            raise Refusal("busy", "Too many of your requests are waiting: wait for answers first.", retry_after=1)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rounds.add(client, session, turn)
+        self._fill()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave(client)  # the place had just come
+            raise
+
+    def leave(self, client: str) -> None:
+        """Give a place back."""
+        self._free += 1
+        self._taken[client] -= 1
+        self._full.discard(client)
+        if not self._taken[client]:
+            del self._taken[client]
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._free and (found := self._rounds.take(self._full)) is not None:
+            client, turn = found
+            if turn.done():  # whoever waited has left
+                continue
+            self._free -= 1
+            self._taken[client] += 1
+            if self._taken[client] == self._each:
+                self._full.add(client)
+            turn.set_result(None)
 
 
 class Lane:
@@ -85,21 +158,19 @@ class Lane:
 
     def __init__(self, name: str, places: int, most: int, watch: Watch | None = None) -> None:
         self.name = name
-        self._rounds = Rounds()
-        self._places = self._free = places
+        self._places = Places(places, most)
         self._watch = watch
-        self._most = most
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=f"napari-sammed-{name}")
 
     @property
     def waiting(self) -> int:
         """Entries that wait for a place."""
-        return len(self._rounds)
+        return self._places.waiting
 
     @property
     def working(self) -> int:
         """Places that are taken."""
-        return self._places - self._free
+        return self._places.taken
 
     async def run(
         self, client: str, session: str, work: Callable[[], T], cancel: threading.Event, kind: str = "other"
@@ -113,28 +184,21 @@ class Lane:
         Refusal
             "busy", if too much of the client waits already.
         """
-        if self._rounds.waiting(client) >= self._most:
-            raise Refusal("busy", "Too many of your requests are waiting: wait for answers first.", retry_after=1)
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        came = time.monotonic()
-        self._rounds.add(client, session, turn)
-        self._fill()
+        loop, came = asyncio.get_running_loop(), time.monotonic()
         try:
-            await turn
+            await self._places.take(client, session)
         except asyncio.CancelledError:
             cancel.set()
-            if turn.done() and not turn.cancelled():
-                self._leave()  # the place had just come
             raise
+        leave = functools.partial(self._places.leave, client)
         if self._watch is not None:
             self._watch.waited(kind, time.monotonic() - came)
         try:
             future = self._threads.submit(self._timed, kind, work)
         except RuntimeError:  # closed
-            self._leave()
+            leave()
             raise Refusal("stopping", "The server is being stopped.") from None
-        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(self._leave))
+        future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(leave))
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -152,13 +216,3 @@ class Lane:
         finally:
             if self._watch is not None:
                 self._watch.worked(kind, time.monotonic() - start)
-
-    def _leave(self) -> None:
-        self._free += 1
-        self._fill()
-
-    def _fill(self) -> None:
-        while self._free and (turn := self._rounds.take()) is not None:
-            if not turn.done():  # else whoever waited has left
-                self._free -= 1
-                turn.set_result(None)

@@ -156,7 +156,7 @@ def neighbours(
 
     flooder = multiprocessing.get_context("fork").Process(target=flood_all)
     flooder.start()
-    while not flooded.value:
+    while flooded.value < flood:  # so that all of them ask by now
         time.sleep(0.05)
     watcher = threading.Thread(target=asking)
     watcher.start()

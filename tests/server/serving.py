@@ -66,7 +66,9 @@ class Client:
         return self.http.put(f"/v1/images/{header.id}", content=content, headers={"content-type": FRAMES})
 
     def open(self, image: Volume) -> str:
-        assert self.send(image).status_code in (200, 201)
+        while (sent := self.send(image)).status_code == 429:  # others send theirs just now
+            time.sleep(float(sent.headers["retry-after"]))
+        assert sent.status_code in (200, 201), sent.text
         reply = self.http.post("/v1/sessions", json={"image": image.hash})
         assert reply.status_code == 201, reply.text
         self.session, self.revision = reply.json()["session"], reply.json()["revision"]

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.server.lanes import Lane, Rounds
+from napari_sammed.server.lanes import Lane, Places, Rounds
 from napari_sammed.server.refusals import Refusal
 from tests.server import crowds
 from tests.thresholder import Thresholder
@@ -40,12 +40,44 @@ def test_rounds_are_fair_to_clients_and_to_the_sessions_of_each():
                 rounds.add(client, session, entry)
         assert rounds.waiting("flood") == 7 and rounds.waiting("nobody") == 0
         taken = []
-        while (entry := rounds.take()) is not None:
+        while (found := rounds.take()) is not None:
+            client, entry = found
             taken.append(names[entry])
+            assert names[entry].startswith(client)
         return taken
 
     expected = "flood1.0 a1.0 b1.0 flood2.0 a1.1 flood1.1 flood2.1 flood1.2 flood1.3 flood1.4"
     assert asyncio.run(order()) == expected.split()
+
+
+def test_a_client_has_no_more_than_its_places_and_those_who_leave_take_none():
+    async def run() -> list[str]:
+        places, order = Places(3, most=4, each=2), []
+
+        async def stay(client: str, go: asyncio.Event) -> None:
+            await places.take(client, "s")
+            order.append(client)
+            await go.wait()
+            places.leave(client)
+
+        go = [asyncio.Event() for _ in range(6)]
+        tasks = [asyncio.create_task(stay(client, event)) for client, event in zip("ffffab", go, strict=True)]
+        await asyncio.sleep(0.01)
+        assert order == ["f", "f", "a"], "the third place is not for the one who has two"
+        tasks[2].cancel()  # it waits; the one behind it comes sooner
+        go[4].set()
+        await asyncio.sleep(0.01)
+        assert order == ["f", "f", "a", "b"]
+        go[0].set()
+        await asyncio.sleep(0.01)
+        assert order == ["f", "f", "a", "b", "f"]
+        for event in go:
+            event.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait_for(asyncio.gather(*(places.take(c, "s") for c in "xyz")), 1)
+        return order
+
+    assert len(asyncio.run(run())) == 5
 
 
 def test_a_place_is_free_again_however_its_work_ends():
