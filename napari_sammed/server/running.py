@@ -27,8 +27,8 @@ from napari_sammed.server.settings import Settings
 _FAREWELL = 10  # seconds that answers under way may take when the server is stopped
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH = 5e-4
-"""Seconds after which a thread that computes lets those go on that talk to clients. With Python's own 5 ms, each of the
-ten or so steps of a reply waits as long beside a busy model: a flood made others' clicks seven times slower, not twice."""
+"""Seconds after which a thread that computes lets those go on that talk to clients. With Python's own 5 ms, each of
+the ten or so steps of a reply waits as long beside a busy model: a flood made others' clicks seven times slower."""
 
 
 @dataclass(frozen=True)
