@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtpy.QtCore import QTimer
 
 from napari_sammed import messages
+from napari_sammed.errors import ServerError
 from napari_sammed.plugin.gui_thread import GuiThread
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_ELSEWHERE = "Or choose this computer: the button at the foot says where the models run."
 _POLL = 150  # ms between looks at whether anything still runs
 
 
@@ -86,7 +88,7 @@ class Waiting:
             return
         text = messages.failure(error)
         if text is not None:
-            self._status.say(text, retry=True)
+            self._status.say(text, _ELSEWHERE if isinstance(error, ServerError) else "", retry=True)
             if text != self._last_error:
                 self._last_error = text
                 _notify(text)

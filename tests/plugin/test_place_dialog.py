@@ -31,6 +31,7 @@ from tests.plugin.at_server import (  # noqa: F401, some are fixtures
     server,
     trial,
 )
+from tests.plugin.test_welcome import INTERACTIVE
 from tests.remote.test_keys import keys  # noqa: F401, a fixture
 from tests.server.serving import process
 
@@ -53,6 +54,8 @@ def test_what_is_wrong_with_a_server_is_said_in_a_sentence(hands, tmp_path, serv
         pages.server_close()
     assert "does not speak https" in trial(hands, server.url.replace("http:", "https:"))[0]
     fill(hands, "gpu.lab")
+    controls = [w for kind in INTERACTIVE for w in choice(hands).dialog.findChildren(kind)]
+    assert len(controls) > 9 and all(control.toolTip() for control in controls)
     hands.press(choice(hands).dialog.ok_button)
     assert "no address of a server" in choice(hands).dialog.problem.text() and not choice(hands).dialog.isHidden()
     fill(hands, "http://gpu.lab:8765")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_sammed.plugin.settings.memory import Memory
     from napari_sammed.plugin.views.panel import Panel
 
+_ABOUT_MODEL = "model"
 _AUTO_TOOLTIP = "Boxes go to LiteMedSAM, clicks in volumes to the random walker; an object stays with its model."
 
 
@@ -58,13 +59,13 @@ class ModelOffers:
         for chooser in self._choosers:
             chooser.fetch_wanted.connect(self.fetch)
             chooser.files_wanted.connect(self.choose_files)
+            chooser.chosen.connect(lambda _: panel.status.warn("", _ABOUT_MODEL))
         self._use_remembered()
 
     def show(self) -> None:
         """Offer what the registry knows, as it stands on this machine now, or what the server has."""
         if self._server is not None:
-            for chooser, offered in zip(self._choosers, at_server(*self._server), strict=True):
-                chooser.set_models(*offered)
+            self._offer_server(*self._server)
             self._on_own()
             return
         try:
@@ -91,6 +92,7 @@ class ModelOffers:
     def show_here(self) -> None:
         """Offer the models of this machine from now on."""
         self._server = None
+        self._panel.status.warn("", _ABOUT_MODEL)
         self.show()
 
     def fetch(self, name: str) -> None:
@@ -167,6 +169,15 @@ class ModelOffers:
     @property
     def _choosers(self) -> tuple[ModelChooser, ModelChooser]:
         return self._panel.image_section.model, self._panel.classes.model
+
+    def _offer_server(self, host: str, cards: Sequence[ModelCard] | None) -> None:
+        """Offer what the server has; a choice that is not there falls back to Auto, and that is said."""
+        prompted, _ = self._choosers
+        before, title = prompted.key, prompted.box.currentText()
+        for chooser, offered in zip(self._choosers, at_server(host, cards), strict=True):
+            chooser.set_models(*offered)
+        if before not in ("", prompted.key):
+            self._panel.status.warn(f"{host} does not have {title}: Auto is chosen instead.", _ABOUT_MODEL)
 
     def _use_remembered(self) -> None:
         """Have the files that were chosen before used again, where they are still the same."""
