@@ -494,6 +494,21 @@ def test_an_answer_that_is_there_but_not_written_when_a_node_is_deleted(face, vo
     assert not segmentation.GetBinaryLabelmapInternalRepresentation(segment_id).GetNumberOfPoints()
 
 
+@pytest.mark.parametrize("swap", ["voxels", "image"])
+def test_an_answer_about_voxels_that_are_there_no_more(face, volume, swap):
+    face.logic.open(volume)
+    face.wait()
+    let_arrive(face, Point(IN_LEFT))
+    if swap == "voxels":
+        slicer.util.updateVolumeFromArray(volume, blobs()[:, :, ::-1].copy())
+    else:
+        volume.SetAndObserveImageData(add_volume(blobs()[:, :, ::-1].copy(), np.eye(4), "Other").GetImageData())
+    face.mailbox.run()
+    assert same(masks(face), NOTHING)
+    click(face, (4, 8, 8))
+    assert same(masks(face), BELOW[:, :, ::-1])
+
+
 def test_an_answer_that_arrives_while_its_prompt_is_taken_back(face, volume):
     face.logic.open(volume)
     face.wait()
@@ -581,3 +596,30 @@ def test_another_backend_goes_on_where_the_first_one_was(face, volume):
     face.logic.undo()
     face.wait()
     assert same(masks(face), LEFT)
+
+
+def test_prompts_about_voxels_that_are_there_no_more_are_not_asked_at_another_backend(held, volume):
+    slicer.util.updateVolumeFromArray(volume, blobs()[:, :, ::-1].copy())
+    held.logic.use_backend(held.make_backend)
+    settle(held)
+    held.wait()
+    assert same(masks(held), NOTHING) and held.logic.prompts() is None
+    click(held, (4, 8, 8))
+    assert same(masks(held), BELOW[:, :, ::-1]) and len(held.logic.prompts()) == 1
+
+
+def test_one_volume_that_can_be_segmented_no_more_does_not_hold_others_up_at_another_backend(face, volume, scene):
+    face.logic.open(volume)
+    click(face, IN_LEFT)
+    other = add_volume(blobs(), matrix(OBLIQUE), "Bent")
+    face.logic.open(other)
+    face.wait()
+    face.logic.open(volume, scene.GetFirstNodeByName("CT segmentation"))
+    other.SetAndObserveTransformNodeID(add_bend().GetID())
+    face.logic.use_backend(face.make_backend)
+    with pytest.raises(InputError, match="non-linear"):
+        face.wait()
+    face.wait()
+    assert face.logic.volume is volume
+    click(face, IN_BELOW)
+    assert same(masks(face), LEFT | BELOW)

@@ -17,6 +17,7 @@ leaves the scene, and an answer that comes later is dropped. The journal of each
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -149,41 +150,34 @@ class SammedLogic(Prompting):
                 self._retarget(known, target)
             self._listener.changed()
             return known.segmentation
-        image = volumes.volume_of(volume)
-        if known is not None:
-            self._drop(known)
-        if segmentation is None:
-            name = self._scene.GenerateUniqueName(f"{volume.GetName()} segmentation")
-            segmentation = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        pair = Pair(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
-        kept = JournalNode.of(self._scene, volume, segmentation)
-        if known is not None:
-            pair.wanted = known.wanted
-            if not known.voxels.holds(volume):
-                kept.clear()  # prompts about the old voxels mean nothing
-        self._pairs.append(pair)
-        self._current = pair
-        future = self._opener.open(image, kept.lines)
-        self._expect(future, lambda opened: self._opened(pair, opened, kept), pair)
-        return segmentation
+        return self._start(volume, segmentation, target, known).segmentation
 
     def use_backend(self, make_backend: Callable[[], Backend]) -> None:
         """Answer from elsewhere from now on: another device, a server. Sessions go on where they are, and what has no
         answer because of the old backend is asked again.
         """
+        from napari_sammed.errors import InputError
+
         before, current = [pair for pair in self._pairs if pair.alive], self._current
         waiting = self._waiting
         for pair in before:
-            pair.unanswered |= pair.session is not None and pair.session.session.busy
+            if pair.session is not None:
+                with contextlib.suppress(InputError):  # of a volume that is bent by now
+                    pair.session.follow()  # the next session cannot know what the editor took back
+                pair.unanswered |= pair.session.session.busy
             self._drop(pair)
         self._opener.exchange(make_backend)
         for pair in before:
-            self.open(pair.volume, pair.segmentation, pair.target)
-            again = self._current
-            again.wanted, again.unanswered = pair.wanted, pair.unanswered
-            self._waiting += [(again, action) for other, action in waiting if other is pair]
-        if current is not None and current.alive:
-            self.open(current.volume, current.segmentation)
+            try:
+                again = self._start(pair.volume, pair.segmentation, pair.target, pair)
+            except InputError as error:  # it can be segmented no more, the others can
+                self._listener.failed(error)
+                continue
+            if pair.voxels.holds(pair.volume):
+                self._waiting += [(again, action) for other, action in waiting if other is pair]
+        now = [pair for pair in self._pairs if current is not None and pair.volume is current.volume]
+        self._current = next((pair for pair in now if pair.segmentation is current.segmentation), None)
+        self._listener.changed()
 
     def close(self) -> None:
         """End all sessions, and the backend; segments and journals stay in the scene."""
@@ -238,6 +232,33 @@ class SammedLogic(Prompting):
             action(pair.session)
         self._listener.changed()
 
+    def _start(
+        self,
+        volume: slicer.vtkMRMLVolumeNode,
+        segmentation: slicer.vtkMRMLSegmentationNode | None,
+        target: Target | None,
+        before: Pair | None,
+    ) -> Pair:
+        """Have a session opened, which goes on from what is kept in the scene, in the place of another one if any."""
+        image = volumes.volume_of(volume)
+        if before in self._pairs:
+            self._drop(before)
+        if segmentation is None:
+            name = self._scene.GenerateUniqueName(f"{volume.GetName()} segmentation")
+            segmentation = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        pair = Pair(volume, segmentation, target or EditorLogic(self._scene, volume), volumes.State(volume))
+        kept = JournalNode.of(self._scene, volume, segmentation)
+        if before is not None:
+            pair.wanted = before.wanted
+            pair.unanswered = before.unanswered
+            if not before.voxels.holds(volume):
+                kept.clear()  # prompts about the old voxels mean nothing
+        self._pairs.append(pair)
+        self._current = pair
+        future = self._opener.open(image, kept.lines)
+        self._expect(future, lambda opened: self._opened(pair, opened, kept), pair)
+        return pair
+
     def _opened(self, pair: Pair, opened: Opened, kept: JournalNode) -> None:
         session, told = opened.session, self._listener.changed
         if pair not in self._pairs:
@@ -246,7 +267,8 @@ class SammedLogic(Prompting):
         if not opened.understood:
             kept.clear()
         writer = SegmentWriter(pair.volume, pair.segmentation, pair.target)
-        pair.session = SceneSession(session, writer, opened.journal, kept, self._post, lambda _: told())
+        journal = opened.journal
+        pair.session = SceneSession(session, writer, pair.voxels, journal, kept, self._post, lambda _: told())
         if pair.wanted:
             pair.session.segment_id = pair.wanted
         for future in session.resume(self._progress) if pair.unanswered else ():

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import names
+from . import names, volumes
+from .edits import Edits
 from .journal_nodes import JournalNode
-from .segments import Edit, SegmentWriter
+from .segments import Edit, SegmentWriter, part_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -38,6 +39,8 @@ class SceneSession:
     session : Session
         Whose journal is the file `journal`.
     writer : SegmentWriter
+    voxels : volumes.State
+        What the session is about: when the volume has other voxels, nothing is written any more.
     journal : Path
     kept : JournalNode
         Where the journal is kept in the scene.
@@ -57,6 +60,7 @@ class SceneSession:
         self,
         session: Session,
         writer: SegmentWriter,
+        voxels: volumes.State,
         journal: Path,
         kept: JournalNode,
         post: Callable[..., None],
@@ -64,6 +68,7 @@ class SceneSession:
     ) -> None:
         self.session = session
         self.writer = writer
+        self._voxels = voxels
         self.segment_id = kept.segments.get(session.current, "")
         self.kept = kept
         self._journal = journal.open("rb")
@@ -74,7 +79,7 @@ class SceneSession:
         self._closed = False
         self._segments = kept.segments  # by label
         self._together = kept.together  # actions that belong to another one
-        self._edits: dict[int, list[Edit]] = {}  # by action
+        self._edits = Edits(writer)
         self._answered = set(session.history.answers)
         self._news: deque[tuple[int, MaskPrompt | None, Box, int]] = deque()  # heard and not written yet
         self._seen: dict[int, int] = {}  # by label: the segment's time when it was last compared
@@ -94,8 +99,11 @@ class SceneSession:
 
     def close(self) -> None:
         """Write nothing from now on; the session itself is closed by whoever opened it."""
+        from napari_sammed.errors import InputError
+
         if self.alive:
-            self._catch_up()
+            with contextlib.suppress(InputError):  # the volume is bent by now, so that nothing can be written
+                self._catch_up()
             self._keep()
         self._closed = True
         self._journal.close()
@@ -202,7 +210,9 @@ class SceneSession:
 
     def _show(self, label: int, mask: MaskPrompt | None, box: Box, action: int) -> None:
         segment_id = self._segments.get(label)
-        if not self.alive or segment_id not in self.writer.ids or not self._stands(action):
+        if not self.alive or not self._voxels.same_voxels(self.writer.volume):
+            return
+        if segment_id not in self.writer.ids or not self._stands(action):
             return
         self.write(label, mask, box, action)
         self._on_shown(segment_id)
@@ -210,14 +220,14 @@ class SceneSession:
     def write(self, label: int, mask: MaskPrompt | None, box: Box, action: int) -> None:
         """Make an object's segment look like a mask inside a box, as one state of the editor's undo an action."""
         segment_id = self._segments[label]
-        wanted = _part(mask, box)
+        wanted = part_of(mask, box)
         if np.array_equal(self.writer.read(segment_id, box), wanted):
             self._keep()
             return
         known = {other for other, id_ in self._segments.items() if self._seen.get(other) == self.writer.time(id_)}
         self.writer.target.save_state(self.writer.segmentation)
         edit = self.writer.write(segment_id, box, wanted)
-        self._edits.setdefault(action, []).extend([] if edit is None else [edit])
+        self._edits.add(action, edit)
         untold = self._settle(label, box, edit, action)
         self._seen |= {other: self.writer.time(self._segments[other]) for other in known - untold}
         for other in untold:
@@ -253,7 +263,7 @@ class SceneSession:
         """
         from napari_sammed.geometry import Box
 
-        tight = Box.of_mask(real != _part(known, box))
+        tight = Box.of_mask(real != part_of(known, box))
         if tight is None:
             return
         with self._silence():
@@ -285,11 +295,9 @@ class SceneSession:
                 actions.append(done.action)
                 answers += done.answers
                 deed = done.action.do if done.action.id == whole else deed
-        edits = self._edits.get(whole, [])
-        for edit in reversed(edits) if looks == "before" else edits:
-            self.writer.put(edit.box, getattr(edit, looks))
+        exactly = self._edits.put(whole, looks)
         for label in dict.fromkeys(action.label for action in actions):
-            self._match(label, anew=not edits)
+            self._match(label, anew=not exactly)
             if self._segments.get(label) in self.writer.ids:
                 self.segment_id = self._segments[label]
                 self._on_shown(self.segment_id)
@@ -310,7 +318,7 @@ class SceneSession:
         if anew and mask is not None:
             box = mask.extent if box is None else box.union(mask.extent)
         if anew and box is not None:
-            self.writer.put(box, {segment_id: _part(mask, box)})
+            self.writer.put(box, {segment_id: part_of(mask, box)})
         self._seen[label] = self.writer.time(segment_id)
 
     def _undone_by_others(self) -> bool:
@@ -322,8 +330,7 @@ class SceneSession:
 
     def _stepped_by_others(self, step: Callable[[], Any], stack: list[Any], now: str, then: str) -> bool:
         whole = self._whole(stack[-1].id) if stack else -1
-        edits = self._edits.get(whole, [])
-        if not edits or not self._looks(edits, now) or self._looks(edits, then):
+        if not self._edits.only(whole, now, then):
             return False
         with self._silence():
             while stack and self._whole(stack[-1].id) == whole:
@@ -331,16 +338,6 @@ class SceneSession:
         for label, segment_id in self._segments.items():
             self._seen[label] = self.writer.time(segment_id)
         return True
-
-    def _looks(self, edits: Sequence[Edit], when: str) -> bool:
-        """Whether all segments look as before the first one of some edits, or after the last one."""
-        first, last = (edits[0], edits[-1])
-        edit = first if when == "before" else last
-        ids = self.writer.ids
-        return all(
-            segment_id in ids and np.array_equal(self.writer.read(segment_id, edit.box), voxels)
-            for segment_id, voxels in getattr(edit, when).items()
-        )
 
     def _adopt(self) -> int | None:
         """See that the current segment is the session's current object; the action that made it one, if it was not."""
@@ -397,13 +394,3 @@ class SceneSession:
         self._journal.seek(-len(line), 1)  # a line that is being written
         if lines and all_of_them:
             self.kept.append(lines)
-
-
-def _part(mask: MaskPrompt | None, box: Box) -> np.ndarray:
-    """A mask's voxels inside a box."""
-    part = np.zeros(box.shape, bool)
-    common = None if mask is None else mask.extent.intersect(box)
-    if common is not None:
-        inside = mask.mask[common.shift([-low for low in mask.offset]).slices]
-        part[common.shift([-low for low in box.low]).slices] = inside
-    return part

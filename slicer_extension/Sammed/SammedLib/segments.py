@@ -19,6 +19,7 @@ from . import volumes
 
 if TYPE_CHECKING:
     from napari_sammed.geometry import Box
+    from napari_sammed.prompts import MaskPrompt
 
 How: TypeAlias = Literal["add", "remove"]
 
@@ -368,3 +369,13 @@ def _array(image: slicer.vtkOrientedImageData) -> np.ndarray:
     """The voxels of an image, (k, j, i), as a view."""
     columns, rows, slices = image.GetDimensions()
     return numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(slices, rows, columns)
+
+
+def part_of(mask: MaskPrompt | None, box: Box) -> np.ndarray:
+    """A mask's voxels inside a box."""
+    part = np.zeros(box.shape, bool)
+    common = None if mask is None else mask.extent.intersect(box)
+    if common is not None:
+        inside = mask.mask[common.shift([-low for low in mask.offset]).slices]
+        part[common.shift([-low for low in box.low]).slices] = inside
+    return part

@@ -134,11 +134,12 @@ class State:
 
     def holds(self, node: slicer.vtkMRMLVolumeNode) -> bool:
         """Whether the node still has these voxels, at these distances."""
-        return (
-            node.GetImageData() is self._image
-            and self._scalars_time(node) == self._time
-            and np.allclose(self._lengths(node), self._spacing, rtol=1e-5)
-        )
+        return self.same_voxels(node) and np.allclose(self._lengths(node), self._spacing, rtol=1e-5)
+
+    def same_voxels(self, node: slicer.vtkMRMLVolumeNode) -> bool:
+        """Whether the node still has these voxels, wherever and however large they are."""
+        image = node.GetImageData()
+        return image is not None and image is self._image and self._scalars_time(node) == self._time
 
     @staticmethod
     def _scalars_time(node: slicer.vtkMRMLVolumeNode) -> int:
