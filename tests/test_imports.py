@@ -51,7 +51,10 @@ SAME_FLOOR = {
 }
 IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}
 """What Slicer has whether or not anything was installed into it."""
-SLICER_WIDGETS = {"Sammed.py", "SegmentEditorSammed.py", "SegmentEditorEffect.py", "shortcuts.py"}
+SLICER_WIDGETS = {
+    *("Sammed.py", "install_section.py", "place_section.py", "report_section.py", "shortcuts.py"),
+    *("SegmentEditorSammed.py", "SegmentEditorEffect.py"),
+}
 """The extension's files with windows."""
 OTHER_FACES = {"plugin", "cli", "commands", "server"}
 NAPARI_AND_QT = {"napari", "qtpy", "magicgui", "PyQt5", "PyQt6", "PySide6"}

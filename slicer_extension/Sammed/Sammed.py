@@ -12,11 +12,14 @@ from typing import Annotated, Any, Union
 import qt
 import slicer
 import vtk
-from SammedLib import diagnosis
-from SammedLib.installing import Installer, InstallError
+from SammedLib.install_section import InstallSection
+from SammedLib.installing import Installer
 from SammedLib.module_test import ModuleTest
 from SammedLib.offers import CUSTOM, DEVICES, Offer
+from SammedLib.place_section import PlaceSection
 from SammedLib.presenter import Presenter, segmentation_of
+from SammedLib.report_section import ReportSection
+from SammedLib.samples import register_sample_data
 from SammedLib.shortcuts import SHORTCUTS, Shortcuts
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLVectorVolumeNode
 from slicer.i18n import tr as _
@@ -63,21 +66,6 @@ class Sammed(ScriptedLoadableModule):
             "model that you use (see the extension's page)."
         )
         slicer.app.connect("startupCompleted()", register_sample_data)
-
-
-def register_sample_data() -> None:
-    """Offer the volume of the tutorial in the module Sample Data."""
-    import SampleData
-
-    checksum = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="SAMMed",
-        sampleName="SammedCTLiver",
-        uris=f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{checksum}",
-        fileNames="CTLiver.nrrd",
-        checksums=f"SHA256:{checksum}",
-        nodeNames="CTLiver",
-    )
 
 
 @parameterNodeWrapper
@@ -127,6 +115,11 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SammedLogic()
         self.presenter = self._make_presenter()
         self.installer = Installer(Path(self.resourcePath("requirements.txt")))
+        self.install_section = InstallSection(self.ui, self.installer, self.say, self.look_at_packages)
+        self.report_section = ReportSection(self.ui, self.presenter)
+        self.place_section = PlaceSection(
+            self.ui, self.presenter.serving, self.presenter.attempt, self.look_at_packages
+        )
         self._connect()
         self._show_offers(self.ui.deviceBox, "device", [Offer(key, _(label)) for key, label in DEVICES.items()])
         for event, heard in (
@@ -198,8 +191,11 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             text = _("Reading {number} of {count}, score {score:.2f}")
             shown = text.format(number=state.reading + 1, count=len(readings), score=readings[state.reading])
             self.ui.readingLabel.setText(shown)
+        self.ui.deviceBox.setEnabled(self.presenter.serving.place is None)
         self._show_segments()
         self._show_model()
+        if self.ui.placeSection.enabled:
+            self.place_section.show()
 
     def agrees(self, question: str, conditions: str) -> bool:
         return slicer.util.confirmOkCancelDisplay(conditions, question)
@@ -207,30 +203,20 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # ---- packages ------------------------------------------------------------------------------------------------
 
     def look_at_packages(self) -> None:
-        """Show what is to be installed, or the models that are there."""
-        explained = self.installer.explain()
-        self.ui.installLabel.setText(explained)
-        self.ui.installSection.setVisible(bool(explained))
+        """Show what is to be installed, or the models that are there; where to segment may have been chosen anew."""
+        ready = not self.installer.missing_packages
+        if ready:
+            self.presenter.serving.follow()
+        self.place_section.show(ready)
+        explained = self.install_section.show()
         for section in (self.ui.inputsSection, self.ui.promptSection, self.ui.segmentsSection, self.ui.actionsSection):
             section.setEnabled(not explained)
-        self.ui.reportText.setPlainText(diagnosis.summary())
+        self.report_section.show()
         if not explained:
             self._show_offers(self.ui.modelBox, "model", self.presenter.models())
             self._show_offers(self.ui.windowBox, "window", self.presenter.windows())
             self._follow_parameters()
         self.refresh()
-
-    def _on_install(self, *_arguments: Any) -> None:
-        explained = self.installer.explain()
-        if not explained or not slicer.util.confirmOkCancelDisplay(explained, _("Install?")):
-            return
-        try:
-            self.installer.install()
-        except InstallError as error:
-            self.say(str(error))
-        else:
-            self.say(_("Everything is installed."))
-        self.look_at_packages()
 
     # ---- choices -------------------------------------------------------------------------------------------------
 
@@ -344,10 +330,6 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ("previousReadingButton", lambda: presenter.next_reading(-1)),
             ("cancelButton", presenter.cancel),
             ("fetchButton", self._on_fetch),
-            ("installButton", self._on_install),
-            ("checkButton", self._on_check),
-            ("copyButton", self._on_copy),
-            ("folderButton", self._on_folder),
         ):
             getattr(ui, name).clicked.connect(_ignoring(action))
         for name in ("model", "window", "device"):
@@ -378,21 +360,6 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.presenter.fetch(self._parameters.model)
         self._show_offers(self.ui.modelBox, "model", self.presenter.models())
         self._show_model()
-
-    def _on_check(self) -> None:
-        self.ui.reportText.setPlainText(_("Looking at devices and weights …"))
-        self.presenter.run(diagnosis.full_report, self.ui.reportText.setPlainText)
-
-    def _on_copy(self) -> None:
-        qt.QApplication.clipboard().setText(self.ui.reportText.toPlainText())
-        self.say(_("Copied: paste it into a bug report."))
-
-    def _on_folder(self) -> None:
-        folder = diagnosis.weights_folder()
-        if folder is None:
-            self.say(_("There are no weights on this computer yet."))
-        else:
-            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
     def _on_timer(self) -> None:
         was_busy = self.presenter.busy

@@ -38,6 +38,13 @@ def application():
     return app
 
 
+@pytest.fixture(autouse=True)
+def config(tmp_path, monkeypatch):
+    """The user's settings: none, and the real ones are left alone."""
+    monkeypatch.setenv("NAPARI_SAMMED_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("NAPARI_SAMMED_KEY", raising=False)
+
+
 @pytest.fixture
 def scene(application):
     """An empty scene."""

@@ -70,12 +70,22 @@ class ctkCollapsibleButton(QtWidgets.QGroupBox):
 
     def setCollapsed(self, collapsed: bool) -> None:
         self.setProperty("collapsed", collapsed)
+        self._fold()
 
     def showEvent(self, event: QtGui.QShowEvent) -> None:
-        if self.property("collapsed"):
-            for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
-                child.hide()
+        self._fold()
         super().showEvent(event)
+
+    def _fold(self) -> None:
+        """Hide children, or show again what was hidden by that."""
+        direct = QtCore.Qt.FindChildOption.FindDirectChildrenOnly
+        for child in self.findChildren(QtWidgets.QWidget, options=direct):
+            if self.property("collapsed") and not child.isHidden():
+                child.setProperty("folded", True)
+                child.hide()
+            elif not self.property("collapsed") and child.property("folded"):
+                child.setProperty("folded", False)
+                child.show()
 
 
 class qMRMLNodeComboBox(QtWidgets.QComboBox):

@@ -24,6 +24,9 @@ SHAPE = (9, 12, 15)
 SIDE = 400
 """Of a view, in pixels."""
 
+CLICKS = [((7, 22, 20), True), ((7, 20, 36), False), ((5, 30, 30), True)]
+"""In `phantom`: index (k, j, i), and whether it belongs to the structure."""
+
 PROPER = [
     (order, flips)
     for order, flips in itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
@@ -56,6 +59,15 @@ def blobs(shape: Sequence[int] = SHAPE) -> np.ndarray:
     grey[z : 2 * z, y : 2 * y, x + x // 2 : 2 * x] = 500
     grey[z : 2 * z, 2 * y : 2 * y + 2, x : 2 * x] = 700
     return grey
+
+
+def phantom() -> np.ndarray:
+    """An ellipsoid with a darker one inside, in noise: (k, j, i)."""
+    k, j, i = np.indices((14, 48, 56), float)
+    grey = np.random.default_rng(5).normal(100, 12, k.shape)
+    grey[((k - 7) / 5) ** 2 + ((j - 22) / 14) ** 2 + ((i - 30) / 18) ** 2 < 1] += 160
+    grey[((k - 7) / 3) ** 2 + ((j - 20) / 5) ** 2 + ((i - 36) / 6) ** 2 < 1] -= 90
+    return grey.clip(0, 400).astype(np.int16)
 
 
 def add_volume(array: np.ndarray, ijk_to_ras: np.ndarray, name: str = "CT") -> slicer.vtkMRMLScalarVolumeNode:

@@ -20,18 +20,9 @@ from napari_sammed.prompts import Box, Point
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume, read_volume, write_volume
 from tests.plugin import conftest as plugin
-from tests.slicer.scenes import OBLIQUE, SPACING, Face, add_points, segment_mask
+from tests.slicer.scenes import CLICKS, OBLIQUE, SPACING, Face, add_points, phantom, segment_mask
 
 backend, open_plugin, sessions = plugin.backend, plugin.open_plugin, plugin.sessions
-
-
-def phantom() -> np.ndarray:
-    """An ellipsoid with a darker one inside, in noise: (k, j, i)."""
-    k, j, i = np.indices((14, 48, 56), float)
-    grey = np.random.default_rng(5).normal(100, 12, k.shape)
-    grey[((k - 7) / 5) ** 2 + ((j - 22) / 14) ** 2 + ((i - 30) / 18) ** 2 < 1] += 160
-    grey[((k - 7) / 3) ** 2 + ((j - 20) / 5) ** 2 + ((i - 36) / 6) ** 2 < 1] -= 90
-    return grey.clip(0, 400).astype(np.int16)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,6 @@ def file(tmp_path_factory):
     return path
 
 
-CLICKS = [((7, 22, 20), True), ((7, 20, 36), False), ((5, 30, 30), True)]
 BOX = Box((7, 6, 10), (8, 38, 50))
 
 

@@ -1,6 +1,7 @@
 """Installing what segmenting needs into Slicer's own Python, on the user's click only.
 
-PyTorch comes through the PyTorch extension, which knows the machine's GPU; the rest from the Python package index.
+PyTorch comes through the PyTorch extension, which knows the machine's GPU, and only where this computer is to run
+networks: whoever segments at a server does without. The rest comes from the Python package index, never with PyTorch.
 Slicer's own numpy, SimpleITK and VTK are never replaced: they are left out where that is possible, and pinned to what
 is there in any case.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import slicer
 
+from .serving import segments_here
 from .texts import tr
 
 KEPT = ("numpy", "SimpleITK", "vtk")
@@ -89,22 +92,38 @@ class Installer:
         File of the packages that are needed, a line each.
     tools : Tools, optional
         Default: those of the running Slicer.
+    here : callable, optional
+        Whether this computer is to run networks.
     """
 
-    def __init__(self, requirements: Path, tools: Tools | None = None) -> None:
+    def __init__(
+        self, requirements: Path, tools: Tools | None = None, here: Callable[[], bool] = segments_here
+    ) -> None:
         self._tools = tools or SlicerTools()
+        self._here = here
         lines = (line.strip() for line in requirements.read_text(encoding="utf-8").splitlines())
         self._requirements = [line for line in lines if line and not line.startswith("#")]
 
     @property
     def missing(self) -> list[str]:
-        """What is not there: "PyTorch", and lines of the file of requirements."""
-        found = [] if self._tools.version("torch") else ["PyTorch"]
-        return found + [line for line in self._requirements if self._tools.version(_name(line)) is None]
+        """What is not there: "PyTorch", if it is needed, and `missing_packages`."""
+        torch = [] if self._tools.version("torch") or not self._here() else ["PyTorch"]
+        return torch + self.missing_packages
 
-    def explain(self) -> str:
-        """What would be installed, from where, and what would not; empty if nothing is missing."""
-        missing = self.missing
+    @property
+    def missing_packages(self) -> list[str]:
+        """Lines of the file of requirements; enough for a server."""
+        return [line for line in self._requirements if self._tools.version(_name(line)) is None]
+
+    def explain(self, *, for_server: bool = False) -> str:
+        """What would be installed, from where, and what would not; empty if nothing is missing.
+
+        Parameters
+        ----------
+        for_server : bool
+            Of what it takes to segment at a server.
+        """
+        missing = self.missing_packages if for_server else self.missing
         if not missing:
             return ""
         parts = []
@@ -117,27 +136,26 @@ class Installer:
                     packages=", ".join(map(_name, others))
                 )
             )
-        kept = ", ".join(KEPT)
-        return (
-            tr("Needed once: {parts}.").format(parts="; ".join(parts))
-            + " "
-            + tr("Slicer's own {kept} stay as they are. Nothing is sent anywhere.").format(kept=kept)
-        )
+        sentences = [
+            tr("Needed once: {parts}.").format(parts="; ".join(parts)),
+            tr("Slicer's own {kept} stay as they are. Nothing is sent anywhere.").format(kept=", ".join(KEPT)),
+        ]
+        if "PyTorch" in missing:
+            sentences.append(tr("Whoever segments at a server needs no PyTorch."))
+        return " ".join(sentences)
 
-    def install(self) -> None:
+    def install(self, *, for_server: bool = False) -> None:
         """Install what is missing; call it on the main thread, after the user has agreed to `explain`.
 
         Raises
         ------
         InstallError
         """
-        missing = self.missing
-        if "PyTorch" in missing:
+        if not for_server and "PyTorch" in self.missing:
             self._install_torch()
-        others = [line for line in missing if line != "PyTorch"]
-        if others:
-            self._install_packages(others)
-        left = self.missing
+        if self.missing_packages:
+            self._install_packages(self.missing_packages)
+        left = self.missing_packages if for_server else self.missing
         if left:
             raise InstallError(
                 tr("Still missing: {packages}. The Python console has what pip said.").format(packages=", ".join(left))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,33 @@ def of_models(fetching: Container[str]) -> list[Offer]:
         fetch = _fetch_label(card, row.size, card.name in fetching) if row.status == "absent" else ""
         label = f"{row.title} ({row.dimensions})"
         offers.append(Offer(row.name, label, messages.model_tooltip(row), messages.model_note(card, row), fetch))
+    return offers
+
+
+def of_server(host: str, cards: Sequence[ModelCard] | None, chosen: str = AUTO) -> list[Offer]:
+    """Automatic choice, and the models of a server that take prompts.
+
+    Parameters
+    ----------
+    host : str
+    cards : sequence of ModelCard or None
+        What it has; None before it has said so, then those that are known here.
+    chosen : str
+        The model that is chosen now: it stays in the list if the server lacks it, and is said to be missing.
+    """
+    from napari_sammed import messages
+    from napari_sammed.models import registry
+
+    known = cards is not None
+    found = [card for card in (map(registry.card, registry.names()) if cards is None else cards) if card.prompts]
+    offers = [automatic()]
+    for card in found:
+        label = f"{card.title} ({', '.join(f'{count}D' for count in sorted(card.dimensions))})"
+        tooltip, note = (say(card, host, known) for say in (messages.server_tooltip, messages.server_note))
+        offers.append(Offer(card.name, label, tooltip, note))
+    if known and chosen not in [offer.key for offer in offers]:
+        note = tr("{host} does not have this model: choose another one.").format(host=host)
+        offers.append(Offer(chosen, tr("{model} (not there)").format(model=chosen), note, note))
     return offers
 
 

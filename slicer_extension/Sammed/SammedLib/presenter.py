@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import slicer
@@ -15,14 +16,16 @@ from . import markups, volumes
 from .delivery import Listener, Mailbox
 from .fetching import Fetching
 from .logic import SammedLogic
-from .offers import Offer, automatic, of_models, of_windows, window_of
+from .offers import Offer, automatic, of_models, of_server, of_windows, window_of
 from .opening import local_backend
 from .placing import Placing, placed_before, view_of
 from .prompting import AUTO
+from .serving import Serving
 from .texts import tr
 
 if TYPE_CHECKING:
     from napari_sammed.backend.base import Backend, Prediction
+    from napari_sammed.backend.remote_choice import Place
     from napari_sammed.prompts import Point, Prompt
 
 
@@ -50,12 +53,14 @@ class Presenter(Listener):
     ----------
     view : View
     make_backend : callable, optional
-        As for `SammedLogic`; default: in this process, on the device of `set_device`.
+        Of this computer, as for `SammedLogic`; default: in this process, on the device of `set_device`.
 
     Attributes
     ----------
     logic : SammedLogic
     placing : Placing
+    serving : Serving
+        Where questions go: this computer until `Serving.follow` is called.
     mailbox : Mailbox
         The face runs it by a timer.
     """
@@ -68,15 +73,17 @@ class Presenter(Listener):
         self._custom = (40.0, 400.0)
         self.slice_boxes = True
         self.mailbox = Mailbox()
-        self.logic = SammedLogic(self.mailbox.post, self, make_backend=self._new_backend)
+        self.logic = SammedLogic(self.mailbox.post, self, make_backend=self._backend_maker(None))
         self.placing = Placing(slicer.mrmlScene, self)
-        self._background = ThreadPoolExecutor(1, "sammed-panel")
+        self.serving = Serving(self, self._use_place)
+        self._background = ThreadPoolExecutor(4, "sammed-panel")
         self._fetching = Fetching(self)
         self._jobs = 0
 
     def close(self) -> None:
         """End sessions and downloads; segments and journals stay in the scene."""
         self._fetching.stop()
+        self.serving.close()
         self.placing.close()
         self.logic.close()
         self._background.shutdown(wait=False)
@@ -89,9 +96,12 @@ class Presenter(Listener):
     # ---- what is offered -----------------------------------------------------------------------------------------
 
     def models(self) -> list[Offer]:
-        """See `offers.of_models`; what stands in the way is said."""
+        """See `offers.of_models` and `offers.of_server`; what stands in the way is said."""
         from napari_sammed.errors import InputError
 
+        if self.serving.place is not None:
+            check = self.serving.check
+            return of_server(self.serving.place.host, None if check is None else check.models, self.logic.model)
         try:
             return of_models(self._fetching.on_its_way)
         except InputError as error:  # the folder of weights that the user names is not there
@@ -116,7 +126,8 @@ class Presenter(Listener):
         """Compute on another device from now on: a key of `DEVICES`."""
         if device != self._device:
             self._device = device
-            self.attempt(lambda: self.logic.use_backend(self._new_backend))
+            if self.serving.place is None:
+                self._use_place()
 
     def set_window(self, key: str, custom: tuple[float, float] = (40.0, 400.0)) -> None:
         """Map grey values like this from now on: a key of `windows`, and level and width for `CUSTOM`."""
@@ -167,6 +178,7 @@ class Presenter(Listener):
     def cancel(self) -> None:
         """Stop what is running; the prompts stay."""
         self._fetching.stop()
+        self.serving.stop_test()
         self.attempt(self.logic.cancel)
 
     def fetch(self, model: str) -> None:
@@ -272,8 +284,14 @@ class Presenter(Listener):
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _new_backend(self) -> Backend:
-        return self._make_backend() if self._make_backend is not None else local_backend(self._device)
+    def _use_place(self) -> None:
+        """Have the place that was chosen answer from now on."""
+        self.attempt(lambda: self.logic.use_backend(self._backend_maker(self.serving.place)))
+
+    def _backend_maker(self, place: Place | None) -> Callable[[], Backend]:
+        if place is not None:
+            return self.serving.backend_at(place)
+        return self._make_backend or partial(local_backend, self._device)
 
     def _volume(self) -> slicer.vtkMRMLVolumeNode:
         volumes.check_kind(self.logic.volume)
@@ -304,7 +322,8 @@ class Presenter(Listener):
         def ask() -> None:
             self.logic.window = window_of(self._window, self._custom, self.logic)
             routed = prompt if self._make_backend is None else None
-            missing = self._fetching.missing(self.logic.model, routed)
+            at_server = self.serving.place is not None
+            missing = None if at_server else self._fetching.missing(self.logic.model, routed)
             if missing is None:
                 question()
             elif not self._fetching.fetch(missing, lambda: self.attempt(question)):

@@ -14,6 +14,7 @@ import vtk
 from SammedLib import gestures, volumes
 from SammedLib.effect_target import EffectTarget
 from SammedLib.installing import Installer
+from SammedLib.offers import Offer
 from SammedLib.presenter import Presenter
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
@@ -42,6 +43,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._way: list[Any] = []  # of the pointer while the button is held
         self._pixels: list[tuple[int, int]] = []
         self._trail: Trail | None = None
+        self._offers: list[Offer] = []
 
     def clone(self) -> Any:
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
@@ -120,6 +122,10 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             return
         if self.presenter is None:
             self.presenter = self._make_presenter()
+        self.presenter.serving.follow()
+        place = self.presenter.serving.place
+        if place is not None:
+            self.message.setText(_("Segments at {host}.").format(host=place.host))
         self._fill_models()
         self._timer.start()
         self._open()
@@ -244,10 +250,13 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             self._trail = None
 
     def _fill_models(self) -> None:
-        chosen = self.scriptedEffect.parameter("Model")
+        chosen, offers = self.scriptedEffect.parameter("Model"), self.presenter.models()
+        if offers == self._offers:
+            return
+        self._offers = offers
         self.models.blockSignals(True)
         self.models.clear()
-        for row, offer in enumerate(self.presenter.models()):
+        for row, offer in enumerate(offers):
             self.models.addItem(offer.label, offer.key)
             self.models.setItemData(row, offer.tooltip, qt.Qt.ToolTipRole)
         self.models.setCurrentIndex(max(self.models.findData(chosen), 0))
@@ -257,8 +266,12 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.updateMRMLFromGUI()
 
     def _on_timer(self) -> None:
-        if self.presenter is not None:
-            self.presenter.mailbox.run(_PATIENCE if self.presenter.busy else 0.0)
+        if self.presenter is None:
+            return
+        was_busy = self.presenter.busy
+        self.presenter.mailbox.run(_PATIENCE if was_busy else 0.0)
+        if was_busy and not self.presenter.busy:
+            self._fill_models()  # a server may have said meanwhile what it has
 
     def _doing(self, action: Any) -> Any:
         """For a button: nothing happens before the effect has been activated."""
