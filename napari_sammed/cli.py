@@ -14,10 +14,14 @@ from typing import Annotated
 
 import typer
 
+from napari_sammed.commands.evaluate_options import evaluate
 from napari_sammed.commands.models_options import models_app
 from napari_sammed.commands.options import (
+    NEW_CLUSTER,
+    Cluster,
     Device,
     Frame,
+    GpusPerWorker,
     Insecure,
     Json,
     Precision,
@@ -28,6 +32,7 @@ from napari_sammed.commands.options import (
     Weights,
     Window,
     YesUpload,
+    crew_of,
     server_at,
 )
 from napari_sammed.errors import Cancelled, InputError
@@ -47,6 +52,8 @@ app.add_typer(models_app, name="models")
 
 _ALL = "mask"  # stands for the box that --refine was given without
 _NUMBERS = re.compile(r"[-+.\d][-+.\deE]*(,[-+.\deE]+)+")
+_ADDRESS = re.compile(r"auto|[\w.\[\]:-]+:\d+")
+_OPTIONAL = {"--refine": (_NUMBERS, _ALL), "--cluster": (_ADDRESS, NEW_CLUSTER)}  # values, and what stands for none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         with talking():
-            result = app(args=_with_value("--refine", _ALL, argv), prog_name="napari-sammed", standalone_mode=False)
+            result = app(args=_with_values(argv), prog_name="napari-sammed", standalone_mode=False)
         status = result if isinstance(result, int) else 0
         if status == _INTERRUPTED:  # newer versions of typer catch Ctrl-C themselves
             note("napari-sammed: interrupted")
@@ -83,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _with_value(option: str, value: str, argv: Sequence[str] | None) -> list[str]:
-    """The arguments with a value for an option that was given without its numbers; typer has no optional values."""
+def _with_values(argv: Sequence[str] | None) -> list[str]:
+    """The arguments with values for options that were given without; typer has no optional values."""
     given = list(sys.argv[1:] if argv is None else argv)
     for place, word in enumerate(given):
-        if word == option and (place + 1 == len(given) or not _NUMBERS.fullmatch(given[place + 1])):
-            given[place] = f"{option}={value}"
+        value, none = _OPTIONAL.get(word, (None, ""))
+        if value is not None and (place + 1 == len(given) or not value.fullmatch(given[place + 1])):
+            given[place] = f"{word}={none}"
     return given
 
 
@@ -182,8 +190,10 @@ def _segment(
 
 @app.command("auto")
 def _auto(
-    image: Annotated[Path, typer.Argument(help="As for `segment`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Label image to write.", metavar="LABELS")],
+    image: Annotated[Path, typer.Argument(help="As for `segment`; or a folder of images.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Label image to write; a folder for a folder.", metavar="LABELS")
+    ],
     model: Annotated[str, typer.Option(help="A model that needs no prompts, see `models list`.")] = "samed",
     weights: Annotated[
         list[Path] | None,
@@ -198,13 +208,18 @@ def _auto(
     yes_upload: YesUpload = False,
     server_certificate: ServerCertificate = None,
     insecure: Insecure = False,
+    cluster: Cluster = None,
+    gpus_per_worker: GpusPerWorker = None,
+    jobs: Annotated[int | None, typer.Option(help="Workers on a cluster at most.", min=1)] = None,
     as_json: Json = False,
-) -> None:
-    """Give every voxel of an image a class, without prompts."""
-    from napari_sammed.commands.auto import Request, auto
+) -> int:
+    """Give every voxel of an image a class, without prompts; or of all images of a folder, into another folder."""
+    from napari_sammed.commands.auto import Request
+    from napari_sammed.commands.auto_folder import run
 
     at = server_at(server, yes_upload, server_certificate, insecure)
-    auto(Request(image, output, model, tuple(weights or ()), device, precision, window, frame, series, at, as_json))
+    asked = Request(image, output, model, tuple(weights or ()), device, precision, window, frame, series, at, as_json)
+    return run(asked, crew_of(cluster, gpus_per_worker, jobs, device))
 
 
 @app.command("replay")
@@ -227,49 +242,7 @@ def _replay(
     replay_session(session, output, image, device, weights, as_json, at)
 
 
-@app.command("evaluate")
-def _evaluate(
-    data: Annotated[Path, typer.Argument(help="Folder of images with labels: nnU-Net's layout, or a plain one.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results and report.", metavar="DIR")],
-    model: Annotated[
-        Texts,
-        typer.Option(help="Model, also with +propagation, or confidence-connected; may be repeated.", metavar="NAME"),
-    ] = None,
-    protocol: Annotated[str, typer.Option(help="What the simulated user does; see docs/evaluation.md.")] = "clicks",
-    weights: Annotated[Texts, typer.Option(help="Weight file of your own for a model.", metavar="NAME=FILE")] = None,
-    device: Device = "auto",
-    case: Annotated[Texts, typer.Option(help="Only this case; may be repeated.", metavar="NAME")] = None,
-    label: Annotated[list[int] | None, typer.Option(help="Only this label; may be repeated.", metavar="N")] = None,
-    least_voxels: Annotated[int, typer.Option(help="Leave smaller structures out.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Of what is drawn by lot.", min=0)] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes, each with models of its own.", min=1)] = 1,
-    pictures: Annotated[bool, typer.Option(help="Show the worst cases in the report.")] = True,
-    tolerance: Annotated[float | None, typer.Option(help="Of the surface Dice, in mm.", metavar="MM")] = None,
-    remark: Annotated[str, typer.Option(help="A sentence for the report.", metavar="TEXT")] = "",
-    as_json: Json = False,
-) -> None:
-    """Let simulated users measure models on a folder of images with labels; goes on where it was stopped."""
-    from napari_sammed.commands.evaluate import Request, run
-
-    run(
-        Request(
-            data=data,
-            output=output,
-            models=tuple(model or ()),
-            protocol=protocol,
-            weights=tuple(weights or ()),
-            device=device,
-            cases=tuple(case or ()),
-            labels=tuple(label or ()),
-            least_voxels=least_voxels,
-            seed=seed,
-            jobs=jobs,
-            pictures=pictures,
-            tolerance=tolerance,
-            remark=remark,
-            as_json=as_json,
-        )
-    )
+app.command("evaluate")(evaluate)
 
 
 @app.command("demo")
@@ -278,12 +251,16 @@ def _demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", metavar="DIR")] = Path(
         "demo-output"
     ),
+    server: ServerUrl = None,
+    yes_upload: YesUpload = False,
+    server_certificate: ServerCertificate = None,
+    insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Segment a sample image: in napari, or into a mask, a picture and a line of figures."""
     from napari_sammed.commands.demo import demo
 
-    demo(headless, output, as_json)
+    demo(headless, output, as_json, server_at(server, yes_upload, server_certificate, insecure))
 
 
 @app.command("serve")

@@ -30,7 +30,7 @@ _ANSWERS = 5.0  # seconds within which a cluster takes a connection
 
 
 @contextlib.contextmanager
-def joined(address: str | None, cpus: int | None = None) -> Iterator[None]:
+def joined(address: str | None, cpus: int | None = None, *, logs: bool = True) -> Iterator[None]:
     """Be part of a Ray cluster, which ends with the block if it was started here.
 
     Import nothing of Ray before: it reads its environment then.
@@ -42,6 +42,8 @@ def joined(address: str | None, cpus: int | None = None) -> Iterator[None]:
         ``~/.ray/auth_token``, or where Ray's environment variables say. None starts one here.
     cpus : int, optional
         That Ray may give away on a cluster that is started here. Default: all.
+    logs : bool
+        Whether what the cluster's processes print comes out here.
 
     Raises
     ------
@@ -53,13 +55,15 @@ def joined(address: str | None, cpus: int | None = None) -> Iterator[None]:
         raise InputError('Work on a cluster needs Ray: pip install "napari-sammed[cluster]".')
     os.environ.update(_QUIET)
     if address is None:
-        with _started(cpus):
+        with _started(cpus, logs):
             yield
         return
     os.environ.setdefault(_MODE, "token")
     if address != "auto":
         _check_answers(address)
-    _connect(f"The Ray cluster at {address} cannot be joined", _JOINING, address=address)
+        if _is_at_loopback_only(address):
+            os.environ.update(_LOOPBACK_ONLY)
+    _connect(f"The Ray cluster at {address} cannot be joined", _JOINING, address=address, log_to_driver=logs)
     try:
         yield
     finally:
@@ -67,7 +71,7 @@ def joined(address: str | None, cpus: int | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _started(cpus: int | None) -> Iterator[None]:
+def _started(cpus: int | None, logs: bool) -> Iterator[None]:
     if os.environ.setdefault(_MODE, "token") != "token":
         raise InputError(
             f"{_MODE} is {os.environ[_MODE]!r}, so that everybody who reaches a Ray cluster here could run programs in "
@@ -82,7 +86,7 @@ def _started(cpus: int | None) -> Iterator[None]:
     try:
         # Ray opens the folder that it is given to everybody, but nobody gets through the one around it.
         inner = str(folder / "ray")
-        start = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": inner}
+        start = {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": inner, "log_to_driver": logs}
         _connect("No Ray cluster can be started here", "See docs/cluster.md.", **start)
         try:
             _check_loopback()
@@ -117,6 +121,21 @@ def _check_answers(address: str) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"There is no Ray cluster at {address}: {reason}. `ray start` begins one.") from None
+
+
+def _is_at_loopback_only(address: str) -> bool:
+    """Whether a cluster is for this machine only, so that Ray has to be told not to look for it at another address."""
+    host, _, port = address.rpartition(":")
+    if host.strip("[]") not in ("localhost", "127.0.0.1", "::1"):
+        return False
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outwards:
+            outwards.connect(("192.0.2.1", 9))  # sends nothing
+            own = outwards.getsockname()[0]
+        socket.create_connection((own, int(port)), _ANSWERS).close()
+    except OSError:
+        return True
+    return False
 
 
 def _end() -> None:

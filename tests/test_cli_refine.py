@@ -117,4 +117,4 @@ def test_parts_that_cannot_be(capsys, scene, tmp_path, box, says):
     ],
 )
 def test_which_word_is_its_box(given, meant):
-    assert cli._with_value("--refine", "mask", given) == meant
+    assert cli._with_values(given) == meant

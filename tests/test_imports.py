@@ -41,6 +41,7 @@ FLOORS = {  # higher may import lower (and its own); the ground floor is open to
     "overlay": 0,
     "torso": 0,
     "cluster": 0,
+    "tasks": 0,
 }
 SAME_FLOOR = {
     ("cli", "commands"),

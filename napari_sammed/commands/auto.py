@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_sammed.backend.base import Backend, ClassMap
 from napari_sammed.commands.common import amount, check_output, check_source, parse_window
-from napari_sammed.commands.servers import Server, backend_for
+from napari_sammed.commands.servers import Server, backend_for, told
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.geometry import Grid
 from napari_sammed.models import registry
@@ -52,17 +52,30 @@ def auto(request: Request) -> None:
     image = read_volume(request.image, frame=request.frame, series=request.series)
     check_source(request.output, image)
     own = {card.name: request.weights} if request.weights else {}
-    with backend_for(image, request.server, request.device, own, request.precision) as backend:
+    with backend_for(told(image), request.server, request.device, own, request.precision) as backend:
         found = _label(request, card.name, image, backend)
+    write_labels(found, image, request.output)
+    _report(request, found, image.grid, time.perf_counter() - start)
+
+
+def write_labels(found: ClassMap, image: Volume, path: Path) -> None:
+    """Write classes as labels 1, 2, ... on an image's grid, with their names; errors as of `write_mask`."""
     names = dict(enumerate(found.classes, 1))
     labels = np.zeros(image.grid.shape, np.uint8)
     labels[found.box.slices] = found.labels
-    if is_segmentation_name(request.output):
+    if is_segmentation_name(path):
         made = of_labels(labels, names, algorithm=found.model, weights_hash=found.weights_hash)
-        write_segments(made, image, request.output)
+        write_segments(made, image, path)
     else:
-        write_mask(labels, image.grid, request.output, names)
-    _report(request, found, image.grid, time.perf_counter() - start)
+        write_mask(labels, image.grid, path, names)
+
+
+def classes_of(found: ClassMap, grid: Grid) -> list[dict[str, Any]]:
+    """How much there is of each class, as for JSON."""
+    return [
+        {"label": label, "name": name, **amount(voxels, grid)}
+        for label, (name, voxels) in enumerate(found.counts.items(), 1)
+    ]
 
 
 def _label(request: Request, model: str, image: Volume, backend: Backend) -> ClassMap:
@@ -81,10 +94,7 @@ def _label(request: Request, model: str, image: Volume, backend: Backend) -> Cla
 
 
 def _report(request: Request, found: ClassMap, grid: Grid, total: float) -> None:
-    classes: list[dict[str, Any]] = [
-        {"label": label, "name": name, **amount(voxels, grid)}
-        for label, (name, voxels) in enumerate(found.counts.items(), 1)
-    ]
+    classes = classes_of(found, grid)
     if not any(entry["voxels"] for entry in classes):
         note("Note: none of the classes was found; all labels are 0.")
     if request.as_json:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_sammed import samples
-from napari_sammed.commands.common import amount, check_folder, ended, local_backend
+from napari_sammed.commands.common import amount, check_folder, ended
+from napari_sammed.commands.servers import Server, backend_for, told
 from napari_sammed.commands.terminal import bar, download_bar, note, say, say_json, wait
 from napari_sammed.doctor import has_display
 from napari_sammed.errors import FetchError, InputError
@@ -47,14 +48,17 @@ class Scene:
     compared: str
 
 
-def demo(headless: bool, folder: Path, as_json: bool) -> None:
+def demo(headless: bool, folder: Path, as_json: bool, server: Server | None = None) -> None:
     """Open the demo in napari, or write it into a folder.
 
     Raises
     ------
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to; at a server, without consent.
     """
+    if server is not None and not headless:
+        note("With --server the demo writes files; in napari, the panel has servers to choose.")
+        headless = True
     windowed = not headless and not as_json
     if windowed and importlib.util.find_spec("napari") is None:
         note('napari is not installed (`pip install "napari-sammed[napari]"` brings it): writing files instead.')
@@ -70,7 +74,7 @@ def demo(headless: bool, folder: Path, as_json: bool) -> None:
 
         show(scene.sample, scene.title, scene.clicks, _MODEL)
     else:
-        _write(scene, folder, as_json)
+        _write(scene, folder, as_json, server)
 
 
 def brain_scene(sample: samples.Sample) -> Scene:
@@ -115,10 +119,10 @@ def _make_folder(folder: Path) -> None:
     check_folder(folder)
 
 
-def _write(scene: Scene, folder: Path, as_json: bool) -> None:
+def _write(scene: Scene, folder: Path, as_json: bool, server: Server | None) -> None:
     image = scene.sample.image
     start = time.perf_counter()
-    with local_backend("cpu", {}) as backend, bar() as progress:
+    with backend_for(told(image), server, "auto", {}) as backend, bar() as progress:
         session = Session(image, backend)
         with ended(session):
             session.new_object(scene.title)

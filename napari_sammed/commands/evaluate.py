@@ -7,16 +7,19 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from napari_sammed import __version__
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.commands.common import local_backend
+from napari_sammed.cluster import joined
+from napari_sammed.commands.servers import Server, backend_for
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.evaluation.cases import Case, find_cases
+from napari_sammed.evaluation.clustered import evaluate_on_cluster
 from napari_sammed.evaluation.methods import Method, methods
 from napari_sammed.evaluation.parallel import evaluate_in_processes
 from napari_sammed.evaluation.protocols import Protocol, protocol
@@ -24,6 +27,7 @@ from napari_sammed.evaluation.report import worst_pictures, write_report
 from napari_sammed.evaluation.results import FILE, Result, read_results
 from napari_sammed.evaluation.runs import Plan, check_weights, evaluate, kept_beside
 from napari_sammed.evaluation.summary import Row, as_csv, as_json, summarise
+from napari_sammed.tasks import Crew
 
 SUMMARY, TABLE, REPORT = "summary.json", "results.csv", "report.html"
 DEFAULT_METHODS = ("random-walker", "confidence-connected")
@@ -43,10 +47,12 @@ class Request:
     labels: tuple[int, ...] = ()
     least_voxels: int = 1
     seed: int = 0
-    jobs: int = 1
+    jobs: int | None = None
     pictures: bool = True
     tolerance: float | None = None
     remark: str = ""
+    server: Server | None = None
+    cluster: Crew | None = None
     as_json: bool = False
 
 
@@ -61,12 +67,14 @@ def run(request: Request) -> None:
     _check_installed()
     chosen = protocol(request.protocol, request.tolerance)
     cases = _chosen(find_cases(request.data), request.cases)
-    if request.jobs < 1:
-        raise InputError(f"--jobs has to be 1 or more, not {request.jobs}.")
+    _check_places(request)
     plan = Plan(chosen, request.seed, request.least_voxels, request.labels)
     names, own = request.models or DEFAULT_METHODS, own_weights(request.weights)
-    with local_backend(request.device, own) as backend:
-        check_weights(read_results(request.output), names, backend)
+    images = f"the images of {len(cases)} cases, voxels and their geometry, no names"
+    cluster = nullcontext() if request.cluster is None else joined(request.cluster.address, logs=False)
+    with cluster, backend_for(images, request.server, request.device, own) as backend:
+        if isinstance(backend, LocalBackend):
+            check_weights(read_results(request.output), names, backend)
         _run(request, chosen, cases, plan, methods(names, backend), partial(make_methods, names, own, request.device))
 
 
@@ -77,7 +85,7 @@ def own_weights(entries: Sequence[str]) -> dict[str, list[Path]]:
         name, _, file = entry.partition("=")
         if not file:
             raise InputError(f"--weights needs the model's name here: NAME=FILE, not {entry!r}.")
-        own.setdefault(name, []).append(Path(file))
+        own.setdefault(name, []).append(Path(file).absolute())
     return own
 
 
@@ -94,8 +102,11 @@ def _run(
     asked: Mapping[str, Method],
     make: partial[Mapping[str, Method]],
 ) -> None:
-    results = _measured(request, cases, asked, plan, make)
+    failed: list[str] = []
+    results = _measured(request, cases, asked, plan, make, failed)
     results += kept_beside(read_results(request.output), results, cases, plan)
+    if not results and failed:
+        raise _not_measured(failed)
     if not results:
         raise InputError(
             f"{request.data} has no structure with {request.least_voxels} voxels or more"
@@ -109,6 +120,8 @@ def _run(
     title = f"{request.data.resolve().name}: {', '.join(dict.fromkeys(r.method for r in results))}"
     write_report(results, chosen, request.output / REPORT, title=title, remark=request.remark, pictures=pictures)
     _report(request, rows, chosen, results)
+    if failed:
+        raise _not_measured(failed)
 
 
 def _measured(
@@ -117,11 +130,20 @@ def _measured(
     asked: Mapping[str, Method],
     plan: Plan,
     make: partial[Mapping[str, Method]],
+    failed: list[str],
 ) -> list[Result]:
     """Beside this thread, so that Ctrl-C gets through; what was measured until then is kept."""
     cancel = threading.Event()
+
+    def not_done(what: str, why: str) -> None:
+        note(f"Note: {what}: {why} The others go on.")
+        failed.append(what)
+
     work = partial(evaluate, cases, asked, plan, request.output)
-    if request.jobs > 1:
+    if request.cluster is not None:
+        elsewhere = partial(evaluate_on_cluster, cases, make, list(asked), plan, request.output, request.cluster)
+        work = partial(elsewhere, failed=not_done)
+    elif request.jobs is not None and request.jobs > 1:
         work = partial(evaluate_in_processes, cases, make, list(asked), plan, request.output, request.jobs)
     with ThreadPoolExecutor(1) as beside, bar() as progress:
         try:
@@ -130,6 +152,18 @@ def _measured(
             cancel.set()
             note(f"Stopped. The results so far are in {request.output / FILE}; the same command goes on from there.")
             raise
+
+
+def _check_places(request: Request) -> None:
+    if request.jobs is not None and request.jobs < 1:
+        raise InputError(f"--jobs has to be 1 or more, not {request.jobs}.")
+    if request.server is not None and (request.cluster is not None or request.jobs not in (None, 1)):
+        raise InputError("A server does one thing after the other: leave out --cluster and --jobs.")
+
+
+def _not_measured(failed: Sequence[str]) -> InputError:
+    shown = ", ".join(failed[:5]) + (" ..." if len(failed) > 5 else "")
+    return InputError(f"{len(failed)} could not be measured ({shown}): the same command tries these again.")
 
 
 def _setting(request: Request, chosen: Protocol) -> dict[str, object]:

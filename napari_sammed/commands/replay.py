@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_sammed.commands.common import amount, check_output, check_source
-from napari_sammed.commands.servers import Server, backend_for
+from napari_sammed.commands.servers import Server, backend_for, told
 from napari_sammed.commands.terminal import bar, say, say_json
 from napari_sammed.errors import InputError
 from napari_sammed.models import registry
@@ -42,7 +42,7 @@ def replay_session(
     check_source(output, volume)
     used = dict.fromkeys(entry["model"] for entry in entries if entry.get("model") and "do" in entry)
     own = {} if weights is None else {name: weights for name in used if registry.card(name).weights is not None}
-    with backend_for(volume, server, device, own) as backend, bar() as progress:
+    with backend_for(told(volume), server, device, own) as backend, bar() as progress:
         history = replay(path, volume, backend, progress=progress)
     stored = History(volume.grid.box, overlap_of(header))
     refill(stored, entries)

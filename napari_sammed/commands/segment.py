@@ -14,7 +14,7 @@ import numpy as np
 from napari_sammed.backend.base import Prediction, Progress
 from napari_sammed.commands import coordinates
 from napari_sammed.commands.common import amount, check_output, check_source, ended, extent, parse_window
-from napari_sammed.commands.servers import Server, backend_for
+from napari_sammed.commands.servers import Server, backend_for, told
 from napari_sammed.commands.terminal import bar, note, say, say_json, wait
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Grid
@@ -89,7 +89,7 @@ def segment(request: Request) -> None:
     model = _model(request, image, prompts)
     own = {} if request.weights is None else {registry.card(model).name: request.weights}
     source = {"path": str(request.image.absolute()), "frame": request.frame, "series": request.series}
-    at = backend_for(image, request.server, request.device, own, request.precision)
+    at = backend_for(told(image), request.server, request.device, own, request.precision)
     with at as backend, bar() as progress:
         window = None if request.window is None else parse_window(request.window)
         session = Session(image, backend, journal=request.session, source=source, window=window)

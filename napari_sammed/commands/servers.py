@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_sammed.backend.base import Backend
 from napari_sammed.backend.loading import Files
@@ -14,6 +15,9 @@ from napari_sammed.commands.common import local_backend
 from napari_sammed.commands.terminal import note
 from napari_sammed.errors import InputError
 from napari_sammed.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_sammed.backend.remote import RemoteBackend
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,24 @@ class Server:
     insecure: bool = False
 
 
+def told(image: Volume) -> str:
+    """What would be sent of an image, for the question whether it may."""
+    return f"the image ({' x '.join(map(str, image.grid.shape))} voxels) and its geometry, no names"
+
+
 @contextmanager
 def backend_for(
-    image: Volume, server: Server | None, device: str, weights: Mapping[str, Files], precision: str = "auto"
+    images: str, server: Server | None, device: str, weights: Mapping[str, Files], precision: str = "auto"
 ) -> Iterator[Backend]:
-    """A backend that ends with the block, at a server if one is named; asks before an image is sent.
+    """A backend that ends with the block, at a server if one is named; asks before anything is sent.
+
+    Parameters
+    ----------
+    images : str
+        What would be sent, a phrase; see `told`.
+    server : Server or None
+    device, weights, precision
+        Of this machine.
 
     Raises
     ------
@@ -57,21 +74,29 @@ def backend_for(
     remote = RemoteBackend(server.url, consent=True, certificate=server.certificate, insecure=server.insecure)
     try:
         if not server.agreed:
-            _ask(remote.host, image)
+            _ask(remote, images)
         yield remote
     finally:
         remote.shutdown()
 
 
-def _ask(host: str, image: Volume) -> None:
-    """Have the user agree to sending an image; InputError if that is not wanted, or nobody is there to say so."""
-    size = image.grid.shape
-    what = f"{' x '.join(map(str, size))} voxels and their geometry, no names"
+def _ask(remote: RemoteBackend, images: str) -> None:
+    """Have the user agree to sending images, unless that was done for good, as in the plugin.
+
+    Raises
+    ------
+    InputError
+        If that is not wanted, or nobody is there to say so.
+    """
+    from napari_sammed.backend.remote_choice import Servers
+
+    if Servers().agreed(remote.url):
+        return
     if not sys.stdin.isatty():
         raise InputError(
-            f"The image would be sent to {host} ({what}), and nobody is there to agree: add --yes-upload if it may."
+            f"What would be sent to {remote.host}: {images}. Nobody is there to agree: add --yes-upload if it may."
         )
-    note(f"The image has to be sent to {host}: {what}.")
+    note(f"What has to be sent to {remote.host}: {images}.")
     sys.stderr.write("Send it? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

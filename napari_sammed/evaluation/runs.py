@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_sammed.backend.base import Cancel, Progress
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import Cancelled, InputError, ServerError
 from napari_sammed.evaluation.cases import Case
 from napari_sammed.evaluation.methods import PROPAGATION, Answerer, Method
 from napari_sammed.evaluation.metrics import dice, hausdorff_95, surface_dice
@@ -79,11 +79,13 @@ def evaluate(
     Cancelled
     """
     known = answered(read_results(folder))
+    check = same_weights(known.values())
     wanted: list[Result] = []
     with keeping(folder) as keep:
         for number, case in enumerate(cases):
             for result in results_of(case, methods, plan, known, cancel, _part(progress, number, len(cases))):
                 if result.key not in known:
+                    check(result)
                     keep(result)
                 wanted.append(result)
     return wanted
@@ -120,13 +122,34 @@ def check_weights(kept: Sequence[Result], names: Sequence[str], backend: LocalBa
     ------
     InputError
     """
+    check = same_weights(kept)
     for name in names:
-        before = {result.weights for result in kept if result.method == name and result.weights}
-        if before and before != {now := backend.load(name.removesuffix(PROPAGATION)).weights_hash}:
+        if any(result.method == name and result.weights for result in kept):
+            check(Result("", name, "", 0, "", "", 0, 0, None, weights=backend.load(_model(name)).weights_hash))
+
+
+def same_weights(kept: Iterable[Result]) -> Callable[[Result], None]:
+    """Refuses results of other weights than those before (InputError), which of models elsewhere only answers tell."""
+    before: dict[str, set[str]] = {}
+    for result in kept:
+        if result.weights:
+            before.setdefault(result.method, set()).add(result.weights)
+
+    def check(result: Result) -> None:
+        if not result.weights:
+            return
+        known = before.setdefault(result.method, {result.weights})
+        if known != {result.weights}:
             raise InputError(
-                f"What is kept of {name} was measured with other weights ({min(before)[:12]}, now {now[:12]}): choose "
-                "another folder for the results."
+                f"What is kept of {result.method} was measured with other weights ({min(known)[:12]}, now "
+                f"{result.weights[:12]}): choose another folder for the results."
             )
+
+    return check
+
+
+def _model(method: str) -> str:
+    return method.removesuffix(PROPAGATION)
 
 
 def random_of(seed: int, case: str, label: int) -> np.random.Generator:
@@ -206,6 +229,8 @@ def results_of(
                     random = random_of(plan.seed, case.name, result.label)
                     lists = go_through(answerer, target, grid, plan.protocol, random, cancel)
                     yield replace(result, **lists, weights=answerer.weights)
+                except ServerError:
+                    raise  # which has no other answer for the next structure
                 except InputError as error:
                     yield replace(result, error=str(error))
 
