@@ -173,7 +173,8 @@ class Volume:
         Raises
         ------
         InputError
-            If voxels are NaN or infinite (one of them poisons every network's answer), or if all are equal.
+            If voxels are NaN or infinite (one of them poisons every network's answer), or would be as float32, in which
+            networks compute; or if all are equal.
         """
         low, high = self.extremes
         what = f"The image {self.name}".rstrip()
@@ -182,6 +183,11 @@ class Volume:
             raise InputError(
                 f"{what} has {bad} voxels that are NaN or infinite: replace them, for instance with "
                 "numpy.nan_to_num, before segmenting."
+            )
+        if max(-low, high) > np.finfo(np.float32).max:
+            raise InputError(
+                f"{what} has values from {low:g} to {high:g}, beyond the 3.4e38 of single precision: divide them by a "
+                "constant before segmenting."
             )
         if low == high:
             raise InputError(f"{what} has the same value {low:g} everywhere: there is nothing to segment.")
