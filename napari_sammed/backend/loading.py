@@ -52,12 +52,16 @@ class Models:
         """What is known of a model; InputError if there is none of this name."""
         return self._loaded[name].card if name in self._loaded else registry.card(name)
 
-    def installed(self) -> tuple[str, ...]:
-        """Models of prompts whose weights are here, or that need none; reads the disk. On any thread."""
+    def installed(self, *, automatic: bool = False) -> tuple[str, ...]:
+        """Models of prompts, or with `automatic` also others, whose weights are here or that need none; reads the disk.
+
+        On any thread.
+        """
         here = dict.fromkeys((*self._loaded, *self._weights))
         here |= {name: None for name in registry.names() if name not in here and registry.row(name).status != "absent"}
         known = [name for name in registry.names() if name in here]
-        return tuple(n for n in (*known, *(n for n in here if n not in known)) if self.card(n).prompts)
+        found = (*known, *(name for name in here if name not in known))
+        return tuple(name for name in found if automatic or self.card(name).prompts)
 
     def promptable(self, name: str, cancel: Cancel | None, progress: Progress | None) -> PromptableModel:
         """A model that answers prompts, loaded now if need be.

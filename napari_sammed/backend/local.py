@@ -302,6 +302,10 @@ class LocalBackend:
         """See `Backend.installed`: models that are loaded, have weights on this machine or need none."""
         return self._models.installed()
 
+    def available(self) -> tuple[str, ...]:
+        """As `installed`, with the models that need no prompts."""
+        return self._models.installed(automatic=True)
+
     def restore(self, model: str, logits: Logits) -> np.ndarray:
         """See `Backend.restore`."""
         return self._inference.run(lambda: self._models.promptable(model, None, None).restore(logits), Priority.STEP)

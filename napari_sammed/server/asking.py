@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from napari_sammed.backend.base import Backend, ClassMap, ImageId, Prediction
+from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.geometry import Box, Grid
-from napari_sammed.models import registry
 from napari_sammed.models.base import Logits, ModelCard
 from napari_sammed.prompts import MaskPrompt
 
@@ -97,10 +97,8 @@ def same(one: Question, other: Question) -> bool:
 
 def available(backend: Backend) -> dict[str, ModelCard]:
     """Cards, by name, of the models whose weights are on this machine, or that need none; reads the disk."""
-    prompted = backend.installed()
-    others = [name for name in registry.names() if name not in prompted and not registry.card(name).prompts]
-    here = (*prompted, *(name for name in others if registry.row(name).status != "absent"))
-    return {name: backend.card(name) for name in here}
+    names = backend.available() if isinstance(backend, LocalBackend) else backend.installed()
+    return {name: backend.card(name) for name in names}
 
 
 def check_available(backend: Backend, name: str, names: Container[str]) -> None:

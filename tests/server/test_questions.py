@@ -12,7 +12,8 @@ from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.backend.protocol.values import LogitsReference
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point, Prompts
-from tests.server.serving import answer_of, ask, code, volume
+from napari_sammed.server.settings import Settings
+from tests.server.serving import Client, answer_of, ask, code, in_thread, volume
 from tests.thresholder import Ambiguous, Thresholder
 
 INSIDE, BESIDE = (5, 12, 14), (5, 14, 12)
@@ -222,3 +223,13 @@ def test_models_that_can_answer_are_listed(client):
     said = client.http.get("/v1/models").json()
     found = [cards.card_from_json(item) for item in said["models"]]
     assert {"random-walker", "thresholder", "planar"} <= {card.name for card in found} & set(said["installed"])
+
+
+def test_models_that_were_handed_over_are_listed_also_those_without_prompts(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAMMED_CACHE", str(tmp_path / "none"))
+    backend = LocalBackend("cpu", weights={"samed": [tmp_path / "epoch_159.pth"], "medsam": [tmp_path / "medsam.pth"]})
+    with in_thread(Settings(tmp_path), backend) as address:
+        said = Client(address).http.get("/v1/models").json()
+    names = [item["name"] for item in said["models"]]
+    assert {"samed", "medsam", "random-walker"} <= set(names) and "sam-vit-b" not in names
+    assert "samed" not in said["installed"], "that list is of models for prompts"
