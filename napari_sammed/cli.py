@@ -295,8 +295,23 @@ def _serve(
     idle: Annotated[float, typer.Option(help="Minutes after which an unused session is put aside.")] = 60,
     keep: Annotated[float, typer.Option(help="Days after which unused images and journals are deleted.")] = 7,
     jobs: Annotated[int, typer.Option(help="Propagations and the like at once.", min=1)] = 4,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Use all GPUs, with Ray Serve; see docs/cluster.md.")
+    ] = False,
+    cluster_address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, or auto; else one is started here.", metavar="HOST:PORT")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Replicas of the server; default: one a GPU.", min=1)] = None,
+    min_replicas: Annotated[int | None, typer.Option(help="Replicas at rest.", min=1)] = None,
+    max_replicas: Annotated[int | None, typer.Option(help="Replicas at most.", min=1)] = None,
+    gpus_per_replica: Annotated[
+        float | None, typer.Option(help="GPUs of one replica; 0.5 puts two on one GPU.", min=0)
+    ] = None,
+    sessions_per_replica: Annotated[
+        int | None, typer.Option(help="Sessions above which there is to be another replica.", min=1)
+    ] = None,
 ) -> int:
-    """Answer the prompts of others with this machine's GPU; see docs/server.md."""
+    """Answer the prompts of others with this machine's GPU, or those of a cluster; see docs/server.md."""
     from napari_sammed.commands.serve import Request, run
 
     return run(
@@ -320,6 +335,13 @@ def _serve(
             idle_minutes=idle,
             keep_days=keep,
             jobs=jobs,
+            cluster=cluster,
+            cluster_address=cluster_address,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            gpus_per_replica=gpus_per_replica,
+            sessions_per_replica=sessions_per_replica,
         )
     )
 

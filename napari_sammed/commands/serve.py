@@ -38,6 +38,13 @@ class Request:
     idle_minutes: float
     keep_days: float
     jobs: int
+    cluster: bool = False
+    cluster_address: str | None = None
+    replicas: int | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+    gpus_per_replica: float | None = None
+    sessions_per_replica: int | None = None
 
 
 def run(request: Request) -> int:
@@ -48,9 +55,44 @@ def run(request: Request) -> int:
         return 0
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f'The server needs {" and ".join(missing)}: pip install "napari-sammed[server]".')
+    if _on_cluster(request):
+        return _serve_on_cluster(settings, request)
     from napari_sammed.server.running import serve
 
-    return serve(settings, _announce)
+    return serve(settings, announce)
+
+
+def _on_cluster(request: Request) -> bool:
+    given = {
+        "--cluster-address": request.cluster_address,
+        "--replicas": request.replicas,
+        "--min-replicas": request.min_replicas,
+        "--max-replicas": request.max_replicas,
+        "--gpus-per-replica": request.gpus_per_replica,
+        "--sessions-per-replica": request.sessions_per_replica,
+    }
+    others = [option for option, value in given.items() if value is not None]
+    if others and not request.cluster:
+        raise InputError(f"{others[0]} is for --cluster: give that, too.")
+    if request.replicas is not None and (request.min_replicas, request.max_replicas) != (None, None):
+        raise InputError("Give either --replicas, or --min-replicas and --max-replicas.")
+    return request.cluster
+
+
+def _serve_on_cluster(settings: Settings, request: Request) -> int:
+    if importlib.util.find_spec("ray") is None:
+        raise InputError('A server on a cluster needs Ray: pip install "napari-sammed[cluster]".')
+    from napari_sammed.server.cluster.running import serve_on_cluster
+
+    return serve_on_cluster(
+        settings,
+        request.cluster_address,
+        announce,
+        low=request.replicas or request.min_replicas,
+        high=request.replicas or request.max_replicas,
+        gpus=request.gpus_per_replica,
+        sessions=request.sessions_per_replica,
+    )
 
 
 def _settings(request: Request) -> Settings:
@@ -112,7 +154,8 @@ def _make_key(settings: Settings, name: str) -> None:
     say(key)
 
 
-def _announce(started) -> None:
+def announce(started) -> None:
+    """Tell the operator what has started."""
     settings = started.settings
     note(f"napari-sammed serves at {settings.url}")
     note(f"  models: {', '.join(started.models)} (more: napari-sammed models pull NAME)")

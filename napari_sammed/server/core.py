@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,7 +34,7 @@ from napari_sammed.server.jobs import Job, Jobs
 from napari_sammed.server.keys import Client
 from napari_sammed.server.lanes import Lane, outcome
 from napari_sammed.server.metrics import Metrics
-from napari_sammed.server.refusals import Refusal, refusal_of, rehydrate
+from napari_sammed.server.refusals import Refusal, noted, rehydrate
 from napari_sammed.server.sessions import Session, Sessions
 from napari_sammed.server.settings import Settings
 
@@ -282,16 +281,11 @@ class Core:
 
     def refused(self, error: BaseException) -> Refusal:
         """What to tell a client of an exception; a defect is written to the log, without the values it speaks of."""
-        refusal = refusal_of(error)
+        refusal = noted(error)
         self.metrics.refused(refusal.failure.code)
-        if refusal.failure.code == "internal":
-            where = "; ".join(f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__))
-            _log.error("A defect: %s at %s", type(error).__name__, where)
-            if _POISONED in str(error):
-                _log.critical("The GPU does not answer any more: the server ends, to be started anew.")
-                self.failed.set()
-        elif refusal.failure.code == "no_room":
-            _log.error("No room to write: %s", type(error).__name__)
+        if refusal.failure.code == "internal" and _POISONED in str(error):
+            _log.critical("The GPU does not answer any more: the server ends, to be started anew.")
+            self.failed.set()
         return refusal
 
     async def _run_job(

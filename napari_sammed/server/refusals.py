@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from typing import Any
 
 from napari_sammed.backend.protocol.events import STATUSES, Failure
 from napari_sammed.errors import SessionDamagedError, SessionInUseError, SessionUnwritableError
+
+_log = logging.getLogger(__name__)
 
 STATUS = STATUSES | {
     "method_not_allowed": 405,
@@ -62,6 +66,17 @@ def refusal_of(error: BaseException) -> Refusal:
             return rehydrate()
     failure = Failure.of(error)
     return Refusal(failure.code, failure.message, **failure.extras)
+
+
+def noted(error: BaseException) -> Refusal:
+    """As `refusal_of`; of a defect, type and place are written to the log, and none of the values it speaks of."""
+    refusal = refusal_of(error)
+    if refusal.failure.code == "internal":
+        where = "; ".join(f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__))
+        _log.error("A defect: %s at %s", type(error).__name__, where)
+    elif refusal.failure.code == "no_room":
+        _log.error("No room to write: %s", type(error).__name__)
+    return refusal
 
 
 def rehydrate() -> Refusal:

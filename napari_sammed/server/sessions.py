@@ -138,6 +138,11 @@ class Session:
         self._journal.close()
 
 
+def is_id(text: str) -> bool:
+    """Whether a session may have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 def sweep_journals(folder: Path, keep: float, in_use: Container[str]) -> None:
     """Delete journals that nobody wrote to for so many seconds, but those of sessions in use."""
     oldest = time.time() - keep
@@ -201,7 +206,7 @@ class Sessions:
         Refusal
             "rehydrate" if nothing is known of it (any more), "not_found" if it is somebody else's.
         """
-        if _ID.fullmatch(id) is None:
+        if not is_id(id):
             raise rehydrate()
         session = self._open.get(id)
         if session is None:

@@ -1,0 +1,54 @@
+"""The one test of a whole cluster that is always run: a key is needed, and a killed replica costs nobody a click."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import httpx
+import numpy as np
+import pytest
+
+from napari_sammed.backend.local import LocalBackend
+from napari_sammed.backend.remote import RemoteBackend
+from napari_sammed.server.keys import add_key
+from napari_sammed.session import Session
+from tests.remote.test_failures import conversation
+from tests.server.serving import volume
+from tests.server_cluster.clusters import cluster
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+def test_a_session_goes_on_at_another_replica(tmp_path):
+    image, here = volume(), LocalBackend("cpu")
+    plain = Session(image, here)
+    expected = conversation(plain)
+    plain.close()
+    here.shutdown()
+    key = add_key(tmp_path / "keys", "me")
+    with cluster(tmp_path / "data", 2, tmp_path / "keys") as running:
+        for headers in ({}, {"authorization": "Bearer nsk_wrong"}):
+            assert httpx.get(f"{running.url}/v1/models", headers=headers).status_code == 401
+        assert httpx.get(f"{running.url}/v1/health").json() == {"status": "ok"}
+        page = {"authorization": f"Bearer {key}", "origin": "https://elsewhere.example"}
+        assert httpx.get(f"{running.url}/v1/models", headers=page).status_code == 403
+        backend = RemoteBackend(running.url, key, consent=True)
+        session, steps, victims = Session(image, backend), [], []
+
+        def kill() -> None:
+            steps.append(1)
+            if len(steps) == 3:
+                (journal,) = (running.data / "sessions").glob("*.jsonl")
+                victims.extend(running.owners(journal.stem))
+                os.kill(victims[0], signal.SIGKILL)
+
+        for found, mask in zip(conversation(session, kill), expected, strict=True):
+            np.testing.assert_array_equal(found, mask)
+        (journal,) = (running.data / "sessions").glob("*.jsonl")
+        (owner,) = running.owners(journal.stem)
+        assert owner not in victims
+        session.close()
+        backend.shutdown()
+        assert running.end() == 0
+        assert not list((running.data / "sessions").glob("*.lock")), "all journals were closed in order"
