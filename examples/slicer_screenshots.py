@@ -1,9 +1,10 @@
 """Segment a volume in a real scene of 3D Slicer, by clicks in its slice view, and write pictures for the extension.
 
-    python examples/slicer_screenshots.py FOLDER [--image FILE --labels FILE --organs LABEL=NAME ...]
+    python examples/slicer_screenshots.py FOLDER [--image FILE --labels FILE --organs LABEL=NAME ...] [--server URL]
 
-Without an image: the synthetic torso. Scene, nodes, views, mouse and answers are Slicer's and ours; the panel is the
-module's own on a plain Qt, whose widgets look a little different in Slicer. Needs the extra ``slicer``, and no display.
+Without an image: the synthetic torso. With a server, which has to run already, it does the work. Scene, nodes, views,
+mouse and answers are Slicer's and ours; the panel is the module's own on a plain Qt, whose widgets look a little
+different in Slicer. Needs the extra ``slicer``, and no display.
 """
 
 # ruff: noqa: E402 (Qt and VTK read the environment, and Python its path, when they are imported)
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -47,8 +49,11 @@ def main() -> None:
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--organs", nargs="+", default=["1=liver", "2=spleen"], metavar="LABEL=NAME")
     parser.add_argument("--model", default="auto")
+    parser.add_argument("--server", help="address of one that needs no key")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    settings = tempfile.TemporaryDirectory()  # not the user's
+    os.environ["NAPARI_SAMMED_CONFIG"] = settings.name
     if options.image is None:
         sample = torso()
         image, labels = sample.image, sample.labels
@@ -60,13 +65,16 @@ def main() -> None:
     node = add(image)
     qt = QtWidgets.QApplication([])
     window = QtWidgets.QMainWindow()
-    with stand_ins({}, window) as module:
+    with stand_ins({"Send": True}, window) as module:
         panel = QtWidgets.QWidget()
         QtWidgets.QVBoxLayout(panel)
         widget = module.SammedWidget(panel)
         widget.setup()
         panel.resize(400, 800)
         panel.show()
+        if options.server:
+            use_server(widget, options.server)
+            wait(qt, widget)
         widget._parameters.volume = node
         widget._parameters.model = options.model
         show(views[0], node, labels, organs)
@@ -86,12 +94,13 @@ def main() -> None:
         panel.grab().save(str(options.folder / "panel.png"))
         side = Image.open(options.folder / "panel.png").convert("RGB")
         widget.cleanup()
-    both = Image.new("RGB", (side.width + 2 * SIDE, max(side.height, SIDE)), "black")
+    pictures = pictures[: 1 if options.server else 2]
+    both = Image.new("RGB", (side.width + len(pictures) * SIDE, max(side.height, SIDE)), "black")
     both.paste(side, (0, 0))
     for number, picture in enumerate(pictures):
         both.paste(picture, (side.width + number * SIDE, (both.height - SIDE) // 2))
         picture.save(options.folder / f"{('slice', '3d')[number]}.png", optimize=True)
-    both.save(options.folder / "module.png", optimize=True)
+    both.save(options.folder / ("server.png" if options.server else "module.png"), optimize=True)
 
 
 def start() -> tuple[SlicerApp, list]:
@@ -112,6 +121,15 @@ def start() -> tuple[SlicerApp, list]:
         view.render_window().SetSize(SIDE, SIDE)
     views[1].set_render_blocked(True)  # a drawing of every step takes seconds without a GPU
     return application, views
+
+
+def use_server(widget, address: str) -> None:
+    """Choose a server in the panel."""
+    ui = widget.ui
+    ui.placeSection.setCollapsed(False)
+    ui.placeBox.setCurrentIndex(ui.placeBox.widget.count() - 1)
+    ui.addressEdit.setText(address)
+    ui.useButton.click()
 
 
 def add(image: Volume) -> slicer.vtkMRMLScalarVolumeNode:
