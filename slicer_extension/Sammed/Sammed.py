@@ -58,8 +58,9 @@ class Sammed(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Markups"]
         parent.contributors = ["The napari-sammed authors"]
         parent.helpText = _(
-            "Segments organs and lesions from points, boxes and strokes, on your own computer. Choose a volume, press "
-            "<b>Point +</b> and click the structure in a slice view. Not a medical device."
+            "Segments organs and lesions from points, boxes and strokes, on your own computer or at a server of your "
+            "choice. Choose a volume, press <b>Point +</b> and click the structure in a slice view. Not a medical "
+            "device."
         )
         parent.acknowledgementText = _(
             "Built on the published systems SAM, MedSAM, LiteMedSAM, SAM-Med2D, SAM-Med3D and SegVol; please cite the "

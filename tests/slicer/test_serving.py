@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -255,9 +256,10 @@ def test_a_saved_scene_goes_on_at_the_server(application, desk, scene, volume, u
     desk.do(lambda: desk.presenter.next_segment("lesion"))
     desk.click(IN_MIDDLE)
     assert application.io_manager.save_scene(tmp_path / "scene.mrb")
-    assert url.removeprefix("http://") not in "".join(
-        path.read_text(errors="ignore") for path in (tmp_path).rglob("*.mrml")
-    )
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+        texts = [bundle.read(name) for name in bundle.namelist() if name.endswith(".mrml")]
+    assert texts and not any(url.removeprefix("http://").encode() in text for text in texts)
+    assert b"random-walker" in texts[0] or b"thresholder" in texts[0]  # the journal is in there
     desk.close()
     scene.Clear(False)
     assert application.io_manager.load_scene(tmp_path / "scene.mrb")
@@ -389,6 +391,26 @@ def test_a_click_at_a_dead_server_is_said_and_can_be_answered_later(desk, volume
     desk.go(url)
     desk.wait()
     assert desk.masks()[0][IN_LEFT]
+
+
+def test_a_server_that_was_lost_for_long_is_asked_again_when_it_is_chosen_again(desk, volume, url, monkeypatch):
+    from napari_sammed.backend.remote import RemoteBackend
+
+    monkeypatch.setitem(RemoteBackend.__init__.__kwdefaults__, "patience", 0.5)
+    desk.yes = True
+    with line(url) as relay:
+        desk.go(relay.url)
+        desk.open(volume)
+        desk.click(IN_LEFT)
+        relay.open = False
+        relay.cut()
+        desk.click(IN_BELOW)
+        assert "Nothing that you did is lost" in desk.said[-1]
+        assert same(desk.masks(), LEFT) and len(desk.logic.prompts()) == 2
+        relay.open = True
+        desk.go(relay.url)
+        desk.wait()
+        assert same(desk.masks(), LEFT | BELOW) and len(desk.asked) == 1
 
 
 def test_volumes_are_placed_as_here(desk, volume, url):

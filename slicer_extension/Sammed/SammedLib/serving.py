@@ -111,7 +111,7 @@ class Serving:
         if place is not None and key:
             _KEYS[place.url] = key
             self._asker.run(lambda: _error_of(lambda: keep_key(place.url, key)), self._kept)
-        if place != self.place or key or self.problem:
+        if place is not None or self.place is not None:  # the same one again: to have what it left open answered
             self._go(place)
 
     def withdraw(self, url: str) -> None:
