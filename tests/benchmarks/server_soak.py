@@ -31,7 +31,7 @@ from napari_sammed.prompts import Point, Prompts
 from napari_sammed.server.keys import KeyRing, add_key
 from napari_sammed.server.running import serve
 from napari_sammed.server.settings import Limits, Settings
-from tests.server import crowds
+from tests.server import crowds, test_limits
 from tests.server.serving import Client, ask, connect, mutated, same_connection_again, volume
 
 MODEL = "random-walker"
@@ -65,6 +65,12 @@ class Forked:
         """Bytes that it has in memory."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
+
+    @property
+    def peak(self) -> int:
+        """Bytes that it has had in memory at most."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
 def order(folder: Path, count: int) -> None:
@@ -131,6 +137,25 @@ def kills(folder: Path, count: int) -> None:
     print(f"{same}/{count} the same masks, {len(set(ids))} entries, next mask after at most {max(waits):.2f} s")
     server.end()
     backend.shutdown()
+
+
+def bombs(folder: Path, count: int) -> None:
+    """COUNT times each of the bodies that say or unpack to far more than they are: time and memory until refused."""
+    server, slowest, statuses = Forked(folder / "data"), 0.0, set()
+    with httpx.Client(base_url=server.url, trust_env=False) as http:
+        http.get("/v1/health")
+        before = server.peak
+        for _ in range(count):
+            for _, body in test_limits.bombs():
+                start = time.perf_counter()
+                reply = http.put(f"/v1/images/{'0' * 64}", content=body, headers={"content-type": FRAMES})
+                slowest = max(slowest, time.perf_counter() - start)
+                statuses.add(reply.status_code)
+    print(
+        f"{count * len(test_limits.bombs())} bombs: {sorted(statuses)}, the slowest in {slowest:.2f} s, peak of memory "
+        f"higher by {(server.peak - before) / 2**20:.1f} MiB"
+    )
+    server.end()
 
 
 def headers(folder: Path, count: int) -> None:
@@ -227,6 +252,7 @@ TRIALS = {
     "retries": (retries, 1000),
     "neighbours": (neighbours, 40),
     "kills": (kills, 100),
+    "bombs": (bombs, 10),
     "headers": (headers, 10_000),
     "connections": (connections, 10_000),
     "timing": (timing, 10_000),
