@@ -95,7 +95,9 @@ def _with_values(argv: Sequence[str] | None) -> list[str]:
     given = list(sys.argv[1:] if argv is None else argv)
     for place, word in enumerate(given):
         value, none = _OPTIONAL.get(word, (None, ""))
-        if value is not None and (place + 1 == len(given) or not value.fullmatch(given[place + 1])):
+        if value is None or (given[0], word) == ("serve", "--cluster"):  # which has another option for the address
+            continue
+        if place + 1 == len(given) or not value.fullmatch(given[place + 1]):
             given[place] = f"{word}={none}"
     return given
 

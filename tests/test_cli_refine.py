@@ -114,7 +114,11 @@ def test_parts_that_cannot_be(capsys, scene, tmp_path, box, says):
         (["--refine", "-1.5,2,3,4e1,5,6"], ["--refine", "-1.5,2,3,4e1,5,6"]),
         (["--refine", "scan,2.nii.gz"], ["--refine=mask", "scan,2.nii.gz"]),
         (["--refine=1,2,3,4"], ["--refine=1,2,3,4"]),
+        (["evaluate", "--cluster", "data"], ["evaluate", "--cluster=here", "data"]),
+        (["auto", "--cluster", "192.0.2.7:6379", "a"], ["auto", "--cluster", "192.0.2.7:6379", "a"]),
+        (["auto", "a", "--cluster", "auto", "-o", "b"], ["auto", "a", "--cluster", "auto", "-o", "b"]),
+        (["serve", "--cluster"], ["serve", "--cluster"]),
     ],
 )
-def test_which_word_is_its_box(given, meant):
+def test_which_word_is_its_value(given, meant):
     assert cli._with_values(given) == meant
