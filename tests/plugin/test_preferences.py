@@ -147,7 +147,7 @@ def test_the_device_and_the_memory_count_from_the_next_start(open_plugin):
     Preferences().set("device", "cpu")
     Preferences().set("cache", 0.5)
     backend = open_plugin(own_backend=True).widget.coordinator._backend
-    assert backend.device == "cpu" and backend._embeddings._cache.limit == 2**29
+    assert backend.device == "cpu" and backend._embeddings.cache.limit == 2**29
 
 
 def test_a_kind_of_prompt_goes_to_the_preferred_model_and_an_object_stays_with_its_own(open_plugin):
