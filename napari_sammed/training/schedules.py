@@ -1,0 +1,37 @@
+"""Learning rates, step by step."""
+
+from __future__ import annotations
+
+
+def polynomial(
+    step: int, base: float, steps: int, *, warm_up: int = 0, exponent: float = 0.9, late: bool = False
+) -> float:
+    """A rate that rises in a straight line, and then falls as a power of what is left.
+
+    Parameters
+    ----------
+    step : int
+        0-based.
+    base : float
+        The highest rate.
+    steps : int
+        After which it would be 0, counted from the end of the rise.
+    warm_up : int
+        Steps of the rise.
+    exponent : float
+        Of the fall; SAMed 0.9, with ViT-H 7.
+    late : bool
+        As the published code of SAMed does it, where a step uses the rate that was set after the one before it
+        (reference sheet ``samed``, section 5).
+
+    Returns
+    -------
+    float
+    """
+    if late:
+        if step == 0:
+            return base / warm_up if warm_up else base
+        step -= 1
+    if step < warm_up:
+        return base * (step + 1) / warm_up
+    return base * max(0.0, 1 - (step - warm_up) / steps) ** exponent
