@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -448,3 +449,46 @@ def test_without_pytorch(tmp_path):
         expected.append(int((session.labels() > 0).sum()))
     backend.shutdown()
     assert found["voxels"] == expected
+
+
+def test_sending_can_be_cancelled_and_goes_on_with_the_next_prompt(desk, scene, url):
+    desk.yes = True
+    noise = np.random.default_rng(1).integers(0, 900, (40, 160, 160)).astype(np.int16)
+    with line(url) as relay:
+        desk.go(relay.url)
+        desk.wait()
+        desk.open(add_volume(noise, matrix(OBLIQUE)))
+        relay.delay = 0.5
+        desk.click((20, 80, 80), wait=False)
+        desk.wait(lambda: any(text.startswith("sending the image") for text in desk.progress))
+        desk.presenter.cancel()
+        desk.wait(seconds=5)
+        assert len(desk.logic.prompts()) == 1 and not desk.masks()[0].any()
+        relay.delay = 0.0
+        desk.click((20, 81, 80))
+        assert desk.masks()[0][20, 81, 80] and len(desk.logic.prompts()) == 2
+
+
+def test_a_server_that_hangs_is_left_at_once(desk, volume, url, monkeypatch):
+    """Whatever it takes to say goodbye to it."""
+    from napari_sammed.backend.remote import RemoteBackend
+
+    let, end = threading.Event(), RemoteBackend.shutdown
+
+    def at_length(self) -> None:
+        assert let.wait(60)
+        end(self)
+
+    desk.yes = True
+    with line(url) as relay:
+        desk.go(relay.url)
+        desk.open(volume)
+        desk.click(IN_LEFT)
+        monkeypatch.setattr(RemoteBackend, "shutdown", at_length)
+        relay.delay = 5.0
+        desk.click(IN_BELOW, wait=False)
+        desk.presenter.mailbox.run(0.3)
+        desk.go(None)
+        desk.wait()
+        assert same(desk.masks(), LEFT | BELOW) and not let.is_set()
+        let.set()

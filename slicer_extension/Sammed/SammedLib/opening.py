@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -117,7 +118,9 @@ class Opener:
         backend, self._backend = self._backend, None
         self._make_backend = make_backend
         end = getattr(backend, "shutdown", None)
-        if end is not None:
+        if end is not None and hasattr(backend, "host"):  # a server that hangs must not hold up what comes next
+            threading.Thread(target=end, name="sammed-farewell", daemon=True).start()
+        elif end is not None:
             end()
 
 
