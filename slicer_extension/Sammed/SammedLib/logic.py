@@ -240,7 +240,10 @@ class SammedLogic(Prompting):
         before: Pair | None,
     ) -> Pair:
         """Have a session opened, which goes on from what is kept in the scene, in the place of another one if any."""
-        image = volumes.volume_of(volume)
+        if before is not None and before.session is not None and before.voxels.holds(volume):
+            image = before.session.session.image  # another copy would take its time, and memory
+        else:
+            image = volumes.volume_of(volume)
         if before in self._pairs:
             self._drop(before)
         if segmentation is None:
