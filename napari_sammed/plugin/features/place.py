@@ -279,16 +279,20 @@ class PlaceChoice:
             if self._place is not None and self._place.url == url:
                 self._go(None)
             self._show_places()
-            self.dialog.say(_problem(future), "Forgotten, with its key.")
+            self._report(future, "Forgotten, with its key.")
 
         self._background.run(lambda: self._servers.forget(url), done)
 
     def _ask_again(self, url: str) -> None:
         def done(future: Future[None]) -> None:
             self.dialog.set_agreed(self._agreed)
-            self.dialog.say(_problem(future), "You are asked again before an image is sent there.")
+            self._report(future, "You are asked again before an image is sent there.")
 
         self._background.run(lambda: self._servers.withdraw(url), done)
+
+    def _report(self, future: Future[None], good: str) -> None:
+        problem = _problem(future)
+        self.dialog.say(problem, "" if problem else good)
 
     def _on_kept(self, future: Future[None]) -> None:
         if future.exception() is not None:
