@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 import qt
 import slicer
 import vtk
+from SammedLib import questions
 from SammedLib.install_section import InstallSection
 from SammedLib.installing import Installer
 from SammedLib.module_test import ModuleTest
@@ -199,7 +200,7 @@ class SammedWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.place_section.show()
 
     def agrees(self, question: str, conditions: str) -> bool:
-        return slicer.util.confirmOkCancelDisplay(conditions, question)
+        return questions.agrees(question, conditions)
 
     # ---- packages ------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ def config(tmp_path, monkeypatch):
     """The user's settings: none, and the real ones are left alone."""
     monkeypatch.setenv("NAPARI_SAMMED_CONFIG", str(tmp_path / "config"))
     monkeypatch.delenv("NAPARI_SAMMED_KEY", raising=False)
+    monkeypatch.setitem(sys.modules, "keyring", None)  # as if it were not installed
 
 
 @pytest.fixture

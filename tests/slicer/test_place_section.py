@@ -247,6 +247,19 @@ def test_the_effect_segments_at_the_same_server(hands, url):  # noqa: F811
     assert np.array_equal(hands.masks()[0], LEFT)
 
 
+def test_a_slicer_that_tests_itself_agrees_to_nothing(section, volume, answers, url, monkeypatch):  # noqa: F811
+    """It answers its own questions with OK."""
+    answers["Send"] = True
+    monkeypatch.setattr(slicer.app, "testingEnabled", lambda: True, raising=False)
+    fill_in(section, url)
+    section.press("useButton")
+    section.choose(volume)
+    section.press("positiveButton")
+    section.place(IN_LEFT)
+    section.settle()
+    assert "not sent" in section.message and "asked" not in answers
+
+
 def test_other_volumes_of_the_scene_are_not_sent(section, answers, url):  # noqa: F811
     """Only what is asked about."""
     answers["Send"] = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import types
 import zipfile
 from pathlib import Path
 
@@ -335,15 +337,7 @@ def test_a_test_can_be_stopped(desk):
     assert found == ["Stopped."]
 
 
-def test_keys_without_a_keyring_last_until_the_end(desk, volume, tmp_path, monkeypatch):
-    from napari_sammed.backend import remote_keys
-    from napari_sammed.errors import InputError
-
-    def no_place(url, key):
-        raise InputError("The system has no place for keys.")
-
-    monkeypatch.setattr(remote_keys, "keep_key", no_place)
-    monkeypatch.setattr(remote_keys, "_from_keyring", lambda url: None)
+def test_keys_without_a_keyring_last_until_the_end(desk, volume, tmp_path):
     keys = tmp_path / "keys"
     key = add_key(keys, "jane")
     models = {"thresholder": Thresholder()}
@@ -361,6 +355,54 @@ def test_keys_without_a_keyring_last_until_the_end(desk, volume, tmp_path, monke
         assert other.presenter.serving.check is not None
         other.close()
         assert key not in Servers().path.read_text()
+
+
+def test_keys_are_in_the_keyring_from_start_to_start(desk, volume, tmp_path, monkeypatch):
+    kept: dict[tuple[str, str], str] = {}
+    ring = types.SimpleNamespace(
+        get_password=lambda service, name: kept.get((service, name)),
+        set_password=lambda service, name, key: kept.update({(service, name): key}),
+        delete_password=lambda service, name: kept.pop((service, name)),
+    )
+    monkeypatch.setitem(sys.modules, "keyring", ring)
+    key = add_key(tmp_path / "keys", "jane")
+    models = {"thresholder": Thresholder()}
+    with in_thread(Settings(tmp_path / "data", key_file=tmp_path / "keys"), LocalBackend("cpu", models=models)) as url:
+        desk.yes = True
+        desk.go(url, key)
+        desk.wait()
+        assert kept == {("napari-sammed", url): key} and not any("keyring" in text for text in desk.said)
+        serving._KEYS.clear()  # as after a restart
+        again = Desk()
+        again.yes = True
+        again.presenter.serving.follow()
+        again.open(volume)
+        again.click(IN_LEFT)
+        assert same(again.masks(), LEFT)
+        again.presenter.serving.forget(url, lambda problem: None)
+        again.wait()
+        assert kept == {}
+        again.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_a_server_that_made_its_own_certificate(desk, volume, tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
+    settings = Settings(tmp_path / "data", tls_cert=certificate, tls_key=key)
+    with in_thread(settings, LocalBackend("cpu", models={"thresholder": Thresholder()})) as url:
+        assert url.startswith("https://")
+        assert "certificate that is not trusted here" in answer_to_test(desk, url)
+        desk.yes = True
+        desk.go(url, certificate=certificate)
+        desk.wait()
+        desk.open(volume)
+        desk.click(IN_LEFT)
+        assert same(desk.masks(), LEFT)
+        assert Servers().chosen().certificate == certificate
 
 
 def test_a_forgotten_server_is_left(desk, volume, url):

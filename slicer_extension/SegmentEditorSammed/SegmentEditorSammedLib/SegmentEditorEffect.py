@@ -11,7 +11,7 @@ from typing import Any
 import qt
 import slicer
 import vtk
-from SammedLib import gestures, volumes
+from SammedLib import gestures, questions, volumes
 from SammedLib.effect_target import EffectTarget
 from SammedLib.installing import Installer
 from SammedLib.offers import Offer
@@ -188,7 +188,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.buttons["reading"].setEnabled(state is not None and len(state.readings) > 1)
 
     def agrees(self, question: str, conditions: str) -> bool:
-        return slicer.util.confirmOkCancelDisplay(conditions, question)
+        return questions.agrees(question, conditions)
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
