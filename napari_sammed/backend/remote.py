@@ -299,7 +299,7 @@ class RemoteBackend:
         return self._run(lambda listening: remote.job(question, listening), cancel, progress)[0]
 
     def prefetch(self, image: ImageId, model: str, regions: Sequence[Box], window: Window) -> list[Future[None]]:
-        """See `Backend.prefetch`; the futures are done when the server has the hint."""
+        """See `Backend.prefetch`; older servers take no hint back, and their futures are done at once."""
         try:
             remote = self._remote(image, idle=True)
         except NotReady:  # nobody has asked anything yet

@@ -117,9 +117,12 @@ class RemoteImage:
         raise lost(self._connection.host)
 
     async def prefetch(self, header: dict[str, Any]) -> None:
-        """Pass on a hint; it may get lost."""
-        if self.session.id is not None:
-            await self._connection.json("POST", f"sessions/{self.session.id}/prefetch", header)
+        """Pass on a hint, and wait until it is worked off; it may get lost. Cancel this to take it back."""
+        session = await self.session.opened(Listening(lambda callback: None))
+        body = Frame(header | {"wait": True})
+        async with aclosing(self._asking(f"sessions/{session}/prefetch", body)) as frames:
+            async for _ in frames:
+                pass
 
     def close(self) -> None:
         """End sending, and the session."""

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from napari_sammed.intensity import Window
 from napari_sammed.models.base import ModelCard
 from napari_sammed.server import asking
 from napari_sammed.server.answers import Answers, logits_of
+from napari_sammed.server.hints import MOST, Hints
 from napari_sammed.server.images import ImageStore
 from napari_sammed.server.jobs import Job, Jobs
 from napari_sammed.server.keys import Client
@@ -39,7 +41,6 @@ from napari_sammed.server.sessions import Session, Sessions
 from napari_sammed.server.settings import Settings
 
 _log = logging.getLogger(__name__)
-_MOST_REGIONS = 4096  # that one hint may name
 _MODELS_KNOWN = 10.0  # seconds for which the disk is not asked again which models are there
 _ROUND = 5.0  # seconds between two looks at what nobody uses
 _SWEEP = 3600.0  # seconds between two looks at old images and journals
@@ -93,7 +94,7 @@ class Core:
         self.answers = Answers(self.backend, self._clicks, limits.answers)
         self._running: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._previews: dict[str, asyncio.Task[Any]] = {}
-        self._hints: dict[str, list[Any]] = {}
+        self._hints = Hints()
         self._cards: tuple[float, dict[str, ModelCard]] = (-_MODELS_KNOWN, {})
         self._rounds: asyncio.Task[None] | None = None
 
@@ -233,22 +234,22 @@ class Core:
 
         return self.jobs.start(client, id, question.request_id, work)
 
-    async def prefetch(self, client: Client, id: str, model: str, regions: list[Box], window: Window) -> None:
-        """Take a hint that parts of the image may be asked about soon, in place of an earlier one."""
-        if not 1 <= len(regions) <= _MOST_REGIONS:
-            raise Refusal("bad_request", f"A hint names 1 to {_MOST_REGIONS} regions, not {len(regions)}.")
+    async def prefetch(
+        self, client: Client, id: str, model: str, regions: list[Box], window: Window
+    ) -> list[Future[None]]:
+        """Take a hint that parts of the image may be asked about soon; each is done when it is encoded."""
+        if not 1 <= len(regions) <= MOST:
+            raise Refusal("bad_request", f"A hint names 1 to {MOST} regions, not {len(regions)}.")
         async with self.session(client, id) as session:
             for region in regions:
                 asking.check_region(region, session.grid)
             await self._check_model(model)
-            for future in self._hints.pop(session.id, []):
-                future.cancel()
-            self._hints[session.id] = await asyncio.to_thread(
-                self.backend.prefetch, session.image, model, regions, window
-            )
+            parts = await asyncio.to_thread(self.backend.prefetch, session.image, model, regions, window)
+            self._hints.add(session.id, parts)
+            return parts
 
     async def restore(self, client: Client, id: str, reference: LogitsReference) -> np.ndarray:
-        """Logits of an answer on the image grid, float16; see `napari_sammed.backend.base.Backend.restore`."""
+        """Logits of an answer on the image grid, float32; see `napari_sammed.backend.base.Backend.restore`."""
         async with self.session(client, id) as session:
             kept = await self.answers.recall(client, session, reference.request)
             logits, model = logits_of(kept, reference), session.entries[reference.request].question.model
@@ -258,7 +259,7 @@ class Core:
             return await self._aside.run(
                 client.id,
                 session.id,
-                lambda: np.clip(self.backend.restore(model, logits), -6e4, 6e4).astype(np.float16),
+                lambda: np.asarray(self.backend.restore(model, logits), np.float32),
                 cancel,
                 "restore",
             )
@@ -321,8 +322,7 @@ class Core:
 
     def _forget(self, id: str) -> None:
         self.answers.forget(id)
-        for future in self._hints.pop(id, []):
-            future.cancel()
+        self._hints.forget(id)
 
     def _open(self, image: str) -> tuple[ImageId, Grid]:
         volume = self.images.open(image)

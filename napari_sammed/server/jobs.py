@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 from napari_sammed.backend.protocol import events
@@ -15,6 +15,7 @@ from napari_sammed.server.keys import Client
 from napari_sammed.server.refusals import Refusal, not_found
 
 _TELL_APART = 0.1  # seconds between two words of progress
+_REMEMBERED = 10_000  # requests that were called off, and so are not begun when they come late
 
 
 class Job:
@@ -128,11 +129,20 @@ class Jobs:
         self._most = most
         self._jobs: dict[str, Job] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._called_off: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     def start(
         self, client: Client, session: str, request_id: str, work: Callable[[Job], Coroutine[None, None, Frame]]
     ) -> Job:
-        """Begin a job, whose coroutine gives the last event; the same request again gives the same job."""
+        """Begin a job, whose coroutine gives the last event; the same request again gives the same job.
+
+        Raises
+        ------
+        Refusal
+            "cancelled" if the request was called off: it may come late, and is not to be done after all.
+        """
+        if (client.id, session, request_id) in self._called_off:
+            raise Refusal("cancelled", "This was called off before: ask again under a new request id.")
         for job in self._jobs.values():
             if (job.client, job.session, job.request_id) == (client.id, session, request_id):
                 return job
@@ -142,12 +152,16 @@ class Jobs:
             try:
                 job.end(await work(job))
             except asyncio.CancelledError:
-                job.end(events.error(Refusal("cancelled", "The job was cancelled.").failure))
+                called_off()
             except Exception as error:
                 job.end(events.error(self._refused(error).failure))
 
+        def called_off(_: object = None) -> None:
+            job.end(events.error(Refusal("cancelled", "The job was cancelled.").failure))
+
         self._jobs[job.id] = job
         self._tasks[job.id] = asyncio.create_task(run())
+        self._tasks[job.id].add_done_callback(called_off)  # before it had begun; else the job has its end
         return job
 
     @property
@@ -171,6 +185,10 @@ class Jobs:
         """End a job at once."""
         job.cancel.set()
         self._tasks[job.id].cancel()
+        if not job.done:
+            self._called_off[job.client, job.session, job.request_id] = None
+            while len(self._called_off) > _REMEMBERED:
+                self._called_off.popitem(last=False)
 
     def sweep(self) -> None:
         """Cancel and forget what nobody listens to."""

@@ -17,6 +17,7 @@ from napari_sammed.intensity import Window
 from napari_sammed.server import schemas
 from napari_sammed.server.bodies import read_frame
 from napari_sammed.server.core import Core
+from napari_sammed.server.hints import ready
 from napari_sammed.server.keys import Client
 from napari_sammed.server.refusals import not_found
 from napari_sammed.server.replies import ALIVE, reply
@@ -126,18 +127,30 @@ def add_sessions(app: FastAPI, core: Core) -> None:
     @app.post(
         "/v1/sessions/{session}/prefetch",
         status_code=202,
-        responses=schemas.answers(404, 409, 415, 424, found="The hint is taken.", status=202),
+        responses={
+            200: {"description": "What was waited for is encoded, or given up.", "content": schemas.FRAME_BODY},
+            **schemas.answers(404, 409, 415, 424, found="The hint is taken.", status=202),
+        },
         openapi_extra=schemas.body(schemas.PREFETCH),
         tags=["questions"],
     )
     async def prefetch(session: Id, request: Request) -> Response:
-        """A hint that these parts of the image may be asked about soon; takes the place of an earlier one."""
+        """A hint that these parts of the image may be asked about soon; hints are worked off in order, when there is
+        nothing better to do. With `wait` the reply comes when that is done; closing the connection takes the hint back.
+        """
         header = (await read_frame(request, limits)).header
         regions = [values.box_from_json(item) for item in header_value(header, "regions", list)]
         window = Window.from_json(header_value(header, "window", dict))
         model = values.text(header.get("model"), 100)
-        await core.prefetch(_client(request), session, model, regions, window)
-        return Response(status_code=202)
+        parts = await core.prefetch(_client(request), session, model, regions, window)
+        if header.get("wait") is not True:
+            return Response(status_code=202)
+
+        async def answer() -> Frame:
+            await ready(parts)
+            return Frame({"event": "result"})
+
+        return await reply(request, asyncio.create_task(answer()), asyncio.Queue(), core.refused)
 
     @app.post(
         "/v1/sessions/{session}/restore",

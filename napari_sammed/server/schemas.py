@@ -154,6 +154,7 @@ PREFETCH = _object(
         "model": {"type": "string"},
         "regions": {"type": "array", "items": ref("Box"), "minItems": 1, "maxItems": 4096},
         "window": ref("Window"),
+        "wait": {"type": "boolean", "description": "Reply when they are encoded."},
     },
     ("model", "regions", "window"),
 )

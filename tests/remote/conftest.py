@@ -29,8 +29,28 @@ class Slow(Thresholder):
         return super().decode(*asked)
 
 
+class Doubtful(Thresholder):
+    """Is unsure of half of the image by so little that half precision would make it sure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = dataclasses.replace(self.card, name="doubtful")
+
+    def decode(self, *asked):
+        found = super().decode(*asked)
+        values = found.values.copy()
+        values[..., values.shape[-1] // 2 :] = 1.0982  # 0.75 has 1.0986, to which half precision rounds it
+        return dataclasses.replace(found, values=values)
+
+
 def models():
-    return {"thresholder": Thresholder(), "planar": Thresholder(planar=True), "ambiguous": Ambiguous(), "slow": Slow()}
+    return {
+        "thresholder": Thresholder(),
+        "planar": Thresholder(planar=True),
+        "ambiguous": Ambiguous(),
+        "slow": Slow(),
+        "doubtful": Doubtful(),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from napari_sammed.errors import Cancelled, InputError, NotReady, ServerError, W
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.prompts import MaskPrompt, Point, Prompts, Stroke
+from napari_sammed.session import Session
 from tests.server.serving import volume
 
 MIDDLE = Point((5, 12, 14))
@@ -311,3 +312,15 @@ def test_after_the_end(url, image):
     backend.close(opened)
     with pytest.raises(ServerError, match="closed"):
         backend.open(image)
+
+
+def test_where_to_click_next_is_the_same_place_here_and_there(remote, local):
+    """It is found in the logits, which therefore come as they are."""
+    places = []
+    for backend in (local, remote):
+        session = Session(volume(0, (20, 60, 64)), backend)
+        session.new_object()
+        session.add(Point((10, 30, 16)), model="doubtful").result()
+        places.append(session.where_next().result())
+        session.close()
+    assert places[0] is not None and places[1] == places[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.backend.protocol.values import LogitsReference
 from napari_sammed.geometry import Box
 from napari_sammed.prompts import MaskPrompt, Point, Prompts
+from napari_sammed.server.jobs import Jobs
+from napari_sammed.server.keys import Client as Owner
+from napari_sammed.server.refusals import Refusal, refusal_of
 from napari_sammed.server.settings import Settings
 from tests.server.serving import Client, answer_of, ask, code, in_thread, volume
 from tests.thresholder import Ambiguous, Thresholder
@@ -190,8 +195,9 @@ def test_logits_come_back_on_the_image_grid(client, image, local):
     mine = local.predict(image.hash, "random-walker", Prompts((Point(INSIDE),)))
     expected = local.restore("random-walker", mine.logits)
     (found,) = Frame.decode(reply.content, 1 << 28).arrays
-    assert found.dtype == np.float16 and found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    assert (expected != expected.astype(np.float16)).any()
     wrong = client.http.post(f"/v1/sessions/{client.session}/restore", json={"logits": [question.request_id, 3, 0]})
     assert code(wrong) == "bad_request"
 
@@ -233,3 +239,52 @@ def test_models_that_were_handed_over_are_listed_also_those_without_prompts(tmp_
     names = [item["name"] for item in said["models"]]
     assert {"samed", "medsam", "random-walker"} <= set(names) and "sam-vit-b" not in names
     assert "samed" not in said["installed"], "that list is of models for prompts"
+
+
+def test_a_job_that_was_called_off_is_not_begun_by_a_request_that_comes_late(client, image):
+    client.open(image)
+    region = {"region": image.grid.box, "prompts": Prompts((Point(INSIDE),))}
+    question = Question("refine", "thresholder", region)
+    job = client.post("jobs", question).json()["job"]
+    client.events(job)
+    assert client.post("jobs", question).json()["job"] == job, "the same request is the same job"
+    slow = Question("propagate", "planar", {"anchors": [anchor(image)], "axis": 0})
+    started = client.post("jobs", slow).json()["job"]
+    assert client.http.delete(f"/v1/jobs/{started}").status_code == 204
+    last = client.events(started)[-1].header
+    late = client.post("jobs", slow)
+    if last["event"] == "result":  # it was faster
+        assert late.status_code == 202
+    else:
+        assert last["error"]["code"] == "cancelled" and (late.status_code, code(late)) == (409, "cancelled")
+    again = client.post("jobs", Question("propagate", "planar", slow.arguments))
+    assert client.events(again.json()["job"])[-1].header["event"] == "result"
+
+
+def anchor(image) -> MaskPrompt:
+    return MaskPrompt(image.array[5:6] > 350, (5, 0, 0))
+
+
+def test_a_request_that_was_called_off_is_remembered_when_its_job_is_forgotten():
+    async def run() -> None:
+        jobs, owner, begun = Jobs(0.0, 1000, refusal_of), Owner("me", "1"), []
+
+        async def work(job) -> Frame:
+            begun.append(job)
+            await asyncio.sleep(60)
+
+        jobs.cancel(jobs.start(owner, "s", "request", work))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            jobs.sweep()
+        assert jobs.running == 0
+        with pytest.raises(Refusal, match="ask again under a new request id") as refused:
+            jobs.start(owner, "s", "request", work)
+        assert refused.value.failure.code == "cancelled"
+        count = len(begun)
+        jobs.start(Owner("other", "2"), "s", "request", work)
+        await asyncio.sleep(0.01)
+        assert len(begun) == count + 1, "that of somebody else is another one"
+        await jobs.close()
+
+    asyncio.run(run())

@@ -24,8 +24,9 @@ keys. Bodies are JSON, or frames where it says so (media type `FRAMES`).
     GET    jobs/{j}/events?after=N       frames: `events`, numbered
     POST   jobs/{j}/stop                 202; what is there becomes the result
     DELETE jobs/{j}                      204; calls it off
-    POST   sessions/{s}/prefetch         {"model", "regions": boxes, "window"} -> 202
-    POST   sessions/{s}/restore          {"model", "logits": `LogitsReference`} -> a frame with one array
+    POST   sessions/{s}/prefetch         {"model", "regions": boxes, "window"} -> 202; with "wait": true -> a frame when
+                                         they are encoded, and a closed connection takes the hint back
+    POST   sessions/{s}/restore          {"model", "logits": `LogitsReference`} -> a frame with one float32 array
     DELETE requests/{request_id}         204; calls a running prediction off
 
 A prediction raises the revision of its session by one, a job leaves it; both are in the session's journal before their
