@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -67,20 +68,21 @@ def box(*, shift: int = 0, grow: int = 0) -> Rule:
         Each side is moved outwards by 0 to this many voxels (the training of MedSAM).
     """
 
-    def rule(situation: Situation, random: np.random.Generator) -> Box:
-        tight = Box.of_mask(situation.target)
-        low, high = np.array(tight.low), np.array(tight.high)
-        most = min(shift, int(0.5 * min(tight.shape)))
-        if most:
-            moved = random.integers(-most, most, tight.ndim)
-            low, high = low + moved, high + moved
-        if grow:
-            low = low - random.integers(0, grow + 1, tight.ndim)
-            high = high + random.integers(0, grow + 1, tight.ndim)
-        inside = Box(tuple(map(int, low)), tuple(map(int, high))).intersect(situation.grid.box)
-        return inside or tight
+    return partial(_box, shift, grow)  # not a function within this one: rules go to other processes
 
-    return rule
+
+def _box(shift: int, grow: int, situation: Situation, random: np.random.Generator) -> Box:
+    tight = Box.of_mask(situation.target)
+    low, high = np.array(tight.low), np.array(tight.high)
+    most = min(shift, int(0.5 * min(tight.shape)))
+    if most:
+        moved = random.integers(-most, most, tight.ndim)
+        low, high = low + moved, high + moved
+    if grow:
+        low = low - random.integers(0, grow + 1, tight.ndim)
+        high = high + random.integers(0, grow + 1, tight.ndim)
+    inside = Box(tuple(map(int, low)), tuple(map(int, high))).intersect(situation.grid.box)
+    return inside or tight
 
 
 def middle_slice_box(situation: Situation, random: np.random.Generator) -> Box:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,12 @@ def test_an_unknown_protocol_is_refused_by_name():
     with pytest.raises(InputError, match="no protocol 'x': choose one of clicks"):
         protocol("x")
     assert isinstance(protocol("clicks").begin(situation(np.ones(GRID.shape, bool)), None), Point)
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS, "jittered-box+anywhere:3"])
+def test_protocols_go_to_other_processes(name, target):
+    chosen = protocol(name)
+    again = pickle.loads(pickle.dumps(chosen))
+    situation = Situation(target, np.zeros_like(target), Grid.plain(target.shape))
+    first, second = (one.begin(situation, np.random.default_rng(3)) for one in (chosen, again))
+    assert first == second and again.rounds == chosen.rounds
