@@ -219,6 +219,7 @@ def test_a_click_that_is_called_off_leaves_no_trace(tmp_path, how):
             client.http.timeout = 0.5
             with pytest.raises(httpx.TimeoutException):
                 client.post("predict", question)
+            until(lambda: "/predict" in other.http.get("/v1/metrics").text)  # the server has noticed, and ended it
         else:
             replies = []
             thread = threading.Thread(target=lambda: replies.append(client.post("predict", question)))
