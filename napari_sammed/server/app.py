@@ -109,7 +109,7 @@ def _about(app: FastAPI, core: Core) -> None:
         return {
             "protocols": [VERSION],
             "version": __version__,
-            "device": core.settings.device,
+            "device": await asyncio.to_thread(_device, core.settings.device),
             "limits": {
                 "image": limits.image,
                 "request": limits.request,
@@ -139,6 +139,13 @@ def _about(app: FastAPI, core: Core) -> None:
             "models": [card_to_json(card) | {"name": name} for name, card in cards.items()],
             "installed": [name for name, card in cards.items() if card.prompts],
         }
+
+
+def _device(wanted: str) -> str:
+    """Where models compute; torch is imported here, as it takes seconds at the first time."""
+    from napari_sammed.backend.devices import choose
+
+    return choose(wanted)
 
 
 def add_images(app: FastAPI, images: ImageStore) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from napari_sammed.backend.protocol import FRAMES
 from napari_sammed.backend.protocol.frames import Frame, FrameReader
@@ -35,7 +35,7 @@ async def read_frame(request: Request, limits: Limits) -> Frame:
     if kind not in ("application/json", FRAMES):
         raise Refusal("unsupported_media", f"Send application/json or {FRAMES}.")
     data = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         data += chunk
         if kind != FRAMES and len(data) > _LARGEST_JSON:
             raise Refusal("too_large", f"JSON has at most {_LARGEST_JSON} bytes here: send frames.")
@@ -89,10 +89,19 @@ class _Intake:
         self._open.close()
 
 
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes; Refusal "cancelled", which nobody will read, if the client leaves before its end."""
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise Refusal("cancelled", "The client has left.") from None
+
+
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """The body in pieces that are worth a thread each."""
     waiting = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         waiting += chunk
         if len(waiting) >= _LARGE:
             yield bytes(waiting)

@@ -196,12 +196,23 @@ def data_folder(settings: Settings) -> Iterator[None]:
 @contextlib.contextmanager
 def socket_of(settings: Settings) -> Iterator[socket.socket]:
     """Where a server listens; InputError if that cannot be."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        listening = listen(settings.host, settings.port)
     except OSError as error:
         raise InputError(
             f"The server cannot listen at {settings.host}, port {settings.port}: {error.strerror or error}."
         ) from None
     with listening:
         yield listening
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket whose connections send at once.
+
+    asyncio sees to that for sockets that say they are of TCP, which those of Python do not. Else the second piece of a
+    reply waits until the first has been acknowledged: 40 ms for each.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=1024)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections take it over
+    return listening

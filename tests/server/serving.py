@@ -34,7 +34,7 @@ from napari_sammed.geometry import Grid
 from napari_sammed.prompts import Point, Prompts
 from napari_sammed.server.core import Core
 from napari_sammed.server.keys import KeyRing
-from napari_sammed.server.running import configuration
+from napari_sammed.server.running import configuration, listen
 from napari_sammed.server.settings import Settings
 from napari_sammed.volume import Volume
 
@@ -132,7 +132,7 @@ def code(reply: httpx.Response) -> str:
 @contextlib.contextmanager
 def in_thread(settings: Settings, backend: LocalBackend | None = None) -> Iterator[str]:
     """A server in this process, and its address."""
-    listening = socket.create_server((settings.host, 0))
+    listening = listen(settings.host, 0)
     settings = replace(settings, port=listening.getsockname()[1])
     servers: list[uvicorn.Server] = []
     ready = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import resource
 import socket
@@ -19,6 +20,7 @@ from napari_sammed.backend.protocol import FRAMES
 from napari_sammed.backend.protocol.frames import Frame
 from napari_sammed.backend.protocol.images import ImageHeader, image_frames
 from napari_sammed.geometry import Grid
+from napari_sammed.server.running import listen
 from napari_sammed.server.settings import MIB, Limits, Settings
 from napari_sammed.volume import Volume
 from tests.server.serving import (
@@ -213,6 +215,29 @@ def test_an_image_that_is_cut_off_leaves_nothing(client, cut):
     assert reply.status_code == 400
     assert client.http.head(f"/v1/images/{image.hash}").status_code == 404
     assert client.send(image).status_code == 201
+
+
+def test_who_leaves_in_the_middle_leaves_nothing_and_is_no_defect(url, client, caplog):
+    caplog.set_level(logging.INFO)
+    image = volume(30, (40, 64, 64))
+    body = b"".join(data for data, _ in image_frames(image, ImageHeader.of(image)))
+    with connect(url) as line:
+        line.sendall(
+            f"PUT /v1/images/{image.hash} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FRAMES}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body[: len(body) // 2]
+        )
+    until(lambda: any("PUT /v1/images/{image} 409" in record.getMessage() for record in caplog.records))
+    assert not any("defect" in record.getMessage() for record in caplog.records)
+    assert client.http.head(f"/v1/images/{image.hash}").status_code == 404
+
+
+def test_replies_are_sent_at_once(url):
+    """Without the option, every second piece of a reply waits 40 ms for the acknowledgement of the first."""
+    with listen("127.0.0.1", 0) as listening, connect(f"http://127.0.0.1:{listening.getsockname()[1]}"):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])

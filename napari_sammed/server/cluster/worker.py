@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
@@ -21,7 +20,7 @@ from napari_sammed.server.cluster.directory import Report
 from napari_sammed.server.cluster.door import Door
 from napari_sammed.server.cluster.health import Pulse
 from napari_sammed.server.core import Core
-from napari_sammed.server.running import SWITCH, CoreServer, log_to_stderr
+from napari_sammed.server.running import SWITCH, CoreServer, listen, log_to_stderr
 from napari_sammed.server.settings import Settings
 
 INGRESS = "ingress"
@@ -56,8 +55,7 @@ class Worker:
         self._core = Core(settings, None if backend is None else backend(settings), shared=True)
         self._pulse = Pulse(_device(settings))
         host = ray.util.get_node_ip_address()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, 0), family=family, backlog=1024)
+        listening = listen(host, 0)
         self._place = (host, listening.getsockname()[1])
         config = uvicorn.Config(
             Door(routes(self._core), secret),
