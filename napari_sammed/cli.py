@@ -95,7 +95,7 @@ def _with_values(argv: Sequence[str] | None) -> list[str]:
     given = list(sys.argv[1:] if argv is None else argv)
     for place, word in enumerate(given):
         value, none = _OPTIONAL.get(word, (None, ""))
-        if value is None or (given[0], word) == ("serve", "--cluster"):  # which has another option for the address
+        if value is None:
             continue
         if place + 1 == len(given) or not value.fullmatch(given[place + 1]):
             given[place] = f"{word}={none}"
@@ -297,12 +297,7 @@ def _serve(
     idle: Annotated[float, typer.Option(help="Minutes after which an unused session is put aside.")] = 60,
     keep: Annotated[float, typer.Option(help="Days after which unused images and journals are deleted.")] = 7,
     jobs: Annotated[int, typer.Option(help="Propagations and the like at once.", min=1)] = 4,
-    cluster: Annotated[
-        bool, typer.Option("--cluster", help="Use all GPUs, with Ray Serve; see docs/cluster.md.")
-    ] = False,
-    cluster_address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join, or auto; else one is started here.", metavar="HOST:PORT")
-    ] = None,
+    cluster: Cluster = None,
     replicas: Annotated[int | None, typer.Option(help="Replicas of the server; default: one a GPU.", min=1)] = None,
     min_replicas: Annotated[int | None, typer.Option(help="Replicas at rest.", min=1)] = None,
     max_replicas: Annotated[int | None, typer.Option(help="Replicas at most.", min=1)] = None,
@@ -338,7 +333,6 @@ def _serve(
             keep_days=keep,
             jobs=jobs,
             cluster=cluster,
-            cluster_address=cluster_address,
             replicas=replicas,
             min_replicas=min_replicas,
             max_replicas=max_replicas,

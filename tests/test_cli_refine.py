@@ -117,7 +117,7 @@ def test_parts_that_cannot_be(capsys, scene, tmp_path, box, says):
         (["evaluate", "--cluster", "data"], ["evaluate", "--cluster=here", "data"]),
         (["auto", "--cluster", "192.0.2.7:6379", "a"], ["auto", "--cluster", "192.0.2.7:6379", "a"]),
         (["auto", "a", "--cluster", "auto", "-o", "b"], ["auto", "a", "--cluster", "auto", "-o", "b"]),
-        (["serve", "--cluster"], ["serve", "--cluster"]),
+        (["serve", "--cluster", "--port", "0"], ["serve", "--cluster=here", "--port", "0"]),
     ],
 )
 def test_which_word_is_its_value(given, meant):

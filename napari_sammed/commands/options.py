@@ -38,7 +38,7 @@ Insecure = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Spread the work over a Ray cluster: of this machine, ended with the command, or at HOST:PORT, or auto.",
+        help="Use a Ray cluster: of this machine, ended with the command, or at HOST:PORT, or auto.",
         metavar="[ADDRESS]",
     ),
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_sammed.backend.loading import Files
+from napari_sammed.commands.options import NEW_CLUSTER
 from napari_sammed.commands.terminal import note, say
 from napari_sammed.errors import InputError
 from napari_sammed.server.settings import GIB, Limits, Settings
@@ -38,8 +39,7 @@ class Request:
     idle_minutes: float
     keep_days: float
     jobs: int
-    cluster: bool = False
-    cluster_address: str | None = None
+    cluster: str | None = None
     replicas: int | None = None
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -64,7 +64,6 @@ def run(request: Request) -> int:
 
 def _on_cluster(request: Request) -> bool:
     given = {
-        "--cluster-address": request.cluster_address,
         "--replicas": request.replicas,
         "--min-replicas": request.min_replicas,
         "--max-replicas": request.max_replicas,
@@ -72,11 +71,11 @@ def _on_cluster(request: Request) -> bool:
         "--sessions-per-replica": request.sessions_per_replica,
     }
     others = [option for option, value in given.items() if value is not None]
-    if others and not request.cluster:
-        raise InputError(f"{others[0]} is for --cluster: give that, too.")
+    if others and request.cluster is None:
+        raise InputError(f"{others[0]} belongs to --cluster.")
     if request.replicas is not None and (request.min_replicas, request.max_replicas) != (None, None):
         raise InputError("Give either --replicas, or --min-replicas and --max-replicas.")
-    return request.cluster
+    return request.cluster is not None
 
 
 def _serve_on_cluster(settings: Settings, request: Request) -> int:
@@ -86,7 +85,7 @@ def _serve_on_cluster(settings: Settings, request: Request) -> int:
 
     return serve_on_cluster(
         settings,
-        request.cluster_address,
+        None if request.cluster == NEW_CLUSTER else request.cluster,
         announce,
         low=request.replicas or request.min_replicas,
         high=request.replicas or request.max_replicas,

@@ -1,6 +1,6 @@
 """A server on a Ray cluster of this machine, for tests: in a process of its own, with all that Ray starts.
 
-``python -m tests.server_cluster.clusters DATA REPLICAS [KEYS]`` runs one with models that need no weights.
+``python -m tests.server_cluster.clusters DATA LOW HIGH [KEYS]`` runs one with models that need no weights.
 """
 
 from __future__ import annotations
@@ -113,10 +113,15 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextlib.contextmanager
-def cluster(data: Path, replicas: int = 4, keys: Path | None = None) -> Iterator[Cluster]:
+def cluster(data: Path, replicas: int = 4, keys: Path | None = None, most: int | None = None) -> Iterator[Cluster]:
     """A server with replicas that have test models, which ends with the block."""
     running = Cluster(
-        data, "tests.server_cluster.clusters", str(data), str(replicas), *([] if keys is None else [str(keys)])
+        data,
+        "tests.server_cluster.clusters",
+        str(data),
+        str(replicas),
+        str(most or replicas),
+        *([] if keys is None else [str(keys)]),
     )
     try:
         yield running
@@ -129,9 +134,9 @@ def main() -> int:
     from napari_sammed.server.cluster.running import serve_on_cluster
     from tests.server_cluster.clusters import backend  # under this name, and not as __main__'s, in other processes
 
-    data, replicas, *keys = sys.argv[1:]
+    data, low, high, *keys = sys.argv[1:]
     settings = Settings(Path(data), port=0, key_file=Path(keys[0]) if keys else None, device="cpu")
-    return serve_on_cluster(settings, None, announce, low=int(replicas), high=int(replicas), backend=backend)
+    return serve_on_cluster(settings, None, announce, low=int(low), high=int(high), sessions=2, backend=backend)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from napari_sammed.cli import main
 from napari_sammed.errors import InputError
 from napari_sammed.server.cluster import share
 from napari_sammed.server.cluster.directory import Directory, Report
@@ -161,6 +162,8 @@ def test_a_device_that_hangs_fails_again_and_again(monkeypatch):
 
 def test_the_configuration_file_is_one_of_serve_and_ours(tmp_path):
     schema = pytest.importorskip("ray.serve.schema", reason="ray is not installed")
+    from ray.serve import Application
+
     from napari_sammed.server.cluster.application import NAME, Arguments, build
 
     content = yaml.safe_load(EXAMPLE.read_text())
@@ -171,11 +174,11 @@ def test_the_configuration_file_is_one_of_serve_and_ours(tmp_path):
     assert described.import_path == f"{build.__module__}:{build.__name__}"
     arguments = Arguments.model_validate(described.args)
     assert arguments.scale.high > 1 and arguments.scale.gpus > 0
+    without_tls = {name: value for name, value in described.args.items() if not name.startswith("tls")}
     with pytest.raises(InputError, match="new-key"):
-        build(arguments.model_copy(update={"data": tmp_path, "key_file": None, "tls_cert": None, "tls_key": None}))
-    here = {"data": tmp_path, "host": "127.0.0.1", "names": (), "key_file": None, "tls_cert": None, "tls_key": None}
-    application = build(arguments.model_copy(update=here))
-    assert application is not None and share.secret(tmp_path)
+        build(without_tls | {"data": str(tmp_path)})
+    here = without_tls | {"data": str(tmp_path), "host": "127.0.0.1", "names": []}
+    assert isinstance(build(here), Application) and share.secret(tmp_path)
 
 
 def test_what_a_configuration_file_says_wrongly_is_refused(tmp_path):
@@ -194,3 +197,18 @@ def test_what_a_configuration_file_says_wrongly_is_refused(tmp_path):
         with pytest.raises(InputError):
             wrong.check()
     Scale(1, 4, gpus=0.25).check()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--replicas", "2"], "--replicas belongs to --cluster"),
+        (["--cluster", "--replicas", "2", "--max-replicas", "3"], "either"),
+        (["--cluster", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1"),
+        (["--cluster", "--host", "0.0.0.0"], "--insecure"),
+    ],
+)
+def test_options_are_checked_before_anything_starts(tmp_path, capsys, options, said):
+    pytest.importorskip("ray", reason="ray is not installed")
+    assert main(["serve", "--data", str(tmp_path), "--port", "0", *options]) == 2
+    assert said in capsys.readouterr().err

@@ -10,10 +10,11 @@ import time
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote import RemoteBackend
-from napari_sammed.prompts import Point
+from napari_sammed.prompts import MaskPrompt, Point, Prompts
 from napari_sammed.session import Session
 from tests.remote.test_failures import conversation
 from tests.server.serving import Client, ask, code, until, volume
@@ -104,6 +105,16 @@ def test_what_is_unknown_is_never_begun_anew(running, client):
     assert code(client.http.post("/v1/sessions", json={"image": "0" * 64})) == "no_image"
 
 
+def test_metrics_of_all_replicas_and_of_the_ingress_are_told_apart(running, client):
+    client.open(volume())
+    client.click(CLICK)
+    families = {f.name: f for f in text_string_to_metric_families(client.http.get("/v1/metrics").text)}
+    sessions = {s.labels["replica"]: s.value for s in families["napari_sammed_sessions"].samples}
+    assert len(sessions) == 4 and sum(sessions.values()) >= 1 and "ingress" not in sessions
+    served = [s for s in families["napari_sammed_requests"].samples if s.labels["replica"] == "ingress"]
+    assert any(s.labels["route"] == "/v1/sessions/{session}/predict" and s.value >= 1 for s in served)
+
+
 def test_replicas_answer_nobody_but_the_ingress(running):
     ports = {c.laddr.port for p in running.replicas for c in p.net_connections("tcp") if c.status == "LISTEN"}
     asked = 0
@@ -171,6 +182,26 @@ def test_a_replica_that_is_killed_costs_nobody_anything(running):
     assert {client.session: running.owners(client.session) for client in others} == settled
     newest = opened(running.url)
     assert running.owners(newest.session)[0] not in {pid for found in settled.values() for pid in found}
+
+
+def test_a_propagation_comes_to_its_end_when_its_replica_is_killed(running, remote, local, image):
+    journals = {path.stem for path in (running.data / "sessions").glob("*.jsonl")}
+    opened_image = remote.open(image)
+    anchor = local.predict(image.hash, "planar", Prompts((Point(CLICK),)))
+    known = MaskPrompt(anchor.mask, anchor.box.low)
+    victims = []
+
+    def partial(_: object) -> None:
+        if not victims:
+            (session,) = {path.stem for path in (running.data / "sessions").glob("*.jsonl")} - journals
+            victims.extend(running.owners(session))
+            os.kill(victims[0], signal.SIGKILL)
+
+    found = remote.propagate(opened_image, "slow", [known], 0, partial=partial)
+    expected = local.propagate(image.hash, "slow", [known], 0)
+    assert victims and found.box == expected.box and np.array_equal(found.mask, expected.mask)
+    remote.close(opened_image)
+    until(lambda: len(running.replicas) == 4, 60)
 
 
 def test_a_question_that_was_under_way_is_answered_once(running):

@@ -28,6 +28,7 @@ WORKER = "worker"
 """Name of the deployment of replicas."""
 
 _MOST = 1000  # calls at once; more than there ever are, so that Serve never lets one wait
+_REST = 30  # seconds for which fewer replicas have to be enough
 _HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30, "graceful_shutdown_timeout_s": 30}
 _HEAD = "node:__internal_head__"
 
@@ -100,9 +101,10 @@ def application(settings: Settings, scale: Scale, backend: MakeBackend | None = 
     replicas: dict[str, Any] = {"num_replicas": scale.low}
     if scale.high > scale.low:
         policy = AutoscalingPolicy(policy_function=BySessions, policy_kwargs={"sessions": scale.sessions})
-        replicas = {
-            "autoscaling_config": AutoscalingConfig(min_replicas=scale.low, max_replicas=scale.high, policy=policy)
-        }
+        scaling = AutoscalingConfig(
+            min_replicas=scale.low, max_replicas=scale.high, policy=policy, upscale_delay_s=5, downscale_delay_s=_REST
+        )
+        replicas = {"autoscaling_config": scaling}
     worker = serve.deployment(
         Worker,
         name=WORKER,
@@ -172,14 +174,15 @@ class Arguments(BaseModel):
         )
 
 
-def build(arguments: Arguments) -> Application:
-    """Called by Ray Serve, with the ``args`` of a configuration file.
+def build(args: dict[str, Any]) -> Application:
+    """Called by Ray Serve, with the ``args`` of a configuration file: `Arguments`.
 
     Raises
     ------
     InputError
         Also where keys are needed and there are none yet.
     """
+    arguments = Arguments.model_validate(args)
     settings = arguments.settings
     if settings.keys is not None and not settings.keys.exists():
         raise InputError(

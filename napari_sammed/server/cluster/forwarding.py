@@ -95,6 +95,17 @@ class Forwarder:
                 self._directory.lost(replica)
         raise _unavailable()
 
+    async def text(self, replica: Replica, request: Request) -> str | None:
+        """What one replica says to a request without a body; None if it refuses, or is not there."""
+        try:
+            response = await self.send(replica, request, b"")
+            try:
+                return (await response.aread()).decode() if response.is_success else None
+            finally:
+                await response.aclose()
+        except httpx.TransportError:
+            return None
+
     async def send(self, replica: Replica, request: Request, body: bytes) -> httpx.Response:
         """Put a request to one replica; its reply has to be closed.
 

@@ -56,7 +56,7 @@ class Ingress:
         self.forwarder = Forwarder(self.directory, share.secret(settings.data))
         app = new_app(self._lifespan, self.refused, None)
         add_images(app, self.images)
-        add_passing(app, self.directory, self.forwarder)
+        add_passing(app, self.directory, self.forwarder, self.metrics)
         guard = Guard(app, settings, keys, self.refused, self.metrics.served)
         ready = asyncio.Event()
         self._server = _Server(listening_as(settings, guard), ready)

@@ -6,12 +6,14 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import generate_latest
 
 from napari_sammed.server.cluster.directory import Directory, Replica
 from napari_sammed.server.cluster.forwarding import Forwarder
+from napari_sammed.server.cluster.metrics import merged
+from napari_sammed.server.metrics import TEXT, Metrics
 from napari_sammed.server.refusals import not_found, rehydrate
 from napari_sammed.server.routes import Id
 from napari_sammed.server.sessions import is_id
@@ -22,14 +24,23 @@ _OF_SESSIONS = (("GET", ""), ("GET", "/journal"), *(("POST", what) for what in _
 _OF_JOBS = (("GET", "/events"), ("POST", "/stop"), ("DELETE", ""))
 
 
-def add_passing(app: FastAPI, directory: Directory, forwarder: Forwarder) -> None:
-    """The routes of a server but those of images, answered by replicas."""
+def add_passing(app: FastAPI, directory: Directory, forwarder: Forwarder, metrics: Metrics) -> None:
+    """The routes of a server but those of images, answered by replicas; `metrics` are the ingress's own."""
 
     @app.get("/v1/health")
     async def health() -> JSONResponse:
         """Whether there is a replica; needs no key, and waits for nothing."""
         ready = any(not replica.report.leaving for replica in directory.replicas)
         return JSONResponse({"status": "ok" if ready else "starting"}, 200 if ready else 503)
+
+    @app.get("/v1/metrics")
+    async def all_metrics(request: Request) -> Response:
+        """Those of the ingress and of all replicas."""
+        replicas = directory.replicas
+        replies = await asyncio.gather(*(forwarder.text(replica, request) for replica in replicas))
+        told = {replica.id: text for replica, text in zip(replicas, replies, strict=True) if text is not None}
+        own = generate_latest(metrics.registry).decode()
+        return Response(await asyncio.to_thread(merged, {"ingress": own, **told}), media_type=TEXT)
 
     async def of_any(request: Request) -> Response:
         return await forwarder.stream(request, directory.fewest)
@@ -98,15 +109,8 @@ def add_passing(app: FastAPI, directory: Directory, forwarder: Forwarder) -> Non
     async def cancel(request_id: Id, request: Request) -> Response:
         """Whoever answers it ends it."""
 
-        async def ask(replica: Replica) -> int:
-            try:
-                response = await forwarder.send(replica, request, b"")
-                await response.aclose()
-                return response.status_code
-            except httpx.TransportError:
-                return 404
-
-        if 204 not in await asyncio.gather(*map(ask, directory.replicas)):
+        answers = await asyncio.gather(*(forwarder.text(replica, request) for replica in directory.replicas))
+        if all(answer is None for answer in answers):
             raise not_found("request")
         return Response(status_code=204)
 

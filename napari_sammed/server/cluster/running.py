@@ -85,8 +85,7 @@ def serve_on_cluster(
         app = application(settings, replace(scale, ingress=f"node:{ray.util.get_node_ip_address()}"), backend)
         try:
             try:
-                if address is None:
-                    serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+                serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
                 handle = serve.run(app, name=NAME, route_prefix=None)
                 handle.port.remote().result(timeout_s=_FIRST)
                 models = serve.get_deployment_handle(WORKER, NAME).models.remote().result(timeout_s=_FIRST)
