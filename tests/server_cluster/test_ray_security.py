@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -36,9 +37,35 @@ def test_ray_lets_nobody_in_without_the_token(running):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the ports of other processes as Linux shows them")
-def test_nothing_listens_but_at_loopback(running):
-    listening = [
-        (p.name(), c.laddr) for p in running.processes for c in p.net_connections("tcp") if c.status == "LISTEN"
-    ]
+def test_what_listens_elsewhere_than_at_loopback_asks_for_the_token(running, tmp_path):
+    """Serve opens one port of each replica at all addresses; it unpickles what comes, so nothing may come unasked."""
+    import grpc
+    from ray.serve.generated.serve_pb2 import ASGIRequest
+    from ray.serve.generated.serve_pb2_grpc import ASGIServiceStub
+
+    listening = [(p, c.laddr) for p in running.processes for c in p.net_connections("tcp") if c.status == "LISTEN"]
+    everywhere = [(p, at.port) for p, at in listening if at.ip.removeprefix("::ffff:") != "127.0.0.1"]
     assert len(listening) > 10
-    assert {address.ip.removeprefix("::ffff:") for _, address in listening} == {"127.0.0.1"}
+    assert all("ray::ServeReplica" in " ".join(process.cmdline()) for process, _ in everywhere)
+    executed = tmp_path / "executed"
+    request = ASGIRequest(pickled_request_metadata=pickle.dumps(Bomb(str(executed))))
+    for _, port in everywhere:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = ASGIServiceStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.HandleRequest(request)
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.HandleRequestStreaming(request))
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert not executed.exists()
+
+
+class Bomb:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, "w")
