@@ -15,6 +15,7 @@ from threading import Event
 import numpy as np
 
 from napari_sammed.errors import FetchError, InputError
+from napari_sammed.models.addresses import redirects_of
 from napari_sammed.models.storage import Progress, cache_folder, check_cancelled, storing
 from napari_sammed.volume import Volume, read_volume
 
@@ -165,12 +166,15 @@ def _fetch_checked(url: str, sha256: str, filename: str, progress: Progress | No
     folder = cache_folder("samples")
     logger.info("Fetching %s", url)
     pooch.get_logger().setLevel(logging.WARNING)  # it prints what the line above says
-    downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, cancel), timeout=20, chunk_size=1 << 16)
+    hooks = {"response": redirects_of(url)}
+    downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, cancel), timeout=20, chunk_size=1 << 16, hooks=hooks)
     with storing(folder):
         try:
             return Path(pooch.retrieve(url, f"sha256:{sha256}", filename, folder, downloader=downloader))
         except requests.RequestException as error:
             raise FetchError(f"no network, or {url} cannot be reached ({type(error).__name__})") from error
+        except FetchError:  # a redirect
+            raise
         except ValueError as error:  # the sum
             raise FetchError(f"{url} gave another file than expected; try again later") from error
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from napari_sammed.errors import FetchError
+from napari_sammed.models.addresses import check_address, redirects_of
 from napari_sammed.models.storage import (
     Progress,
     check_cancelled,
@@ -38,7 +39,6 @@ _TRIES = 4  # without a single new byte
 _RETRY_SECONDS = 1.0
 _PIECE = 1 << 16  # small, so that slow lines show progress and a broken one loses little
 _TIMEOUT = (10.0, 20.0)  # seconds to connect, seconds without a byte
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -82,7 +82,7 @@ def fetch_url(
     Parameters
     ----------
     url : str
-        https, or http to this machine.
+        https, or http to this machine; where it redirects to is looked at, see `napari_sammed.models.addresses`.
     target : Path
         Its folder is made if it is not there. A file with the right sum is left alone.
     sha256 : str
@@ -107,9 +107,7 @@ def fetch_url(
     Cancelled
         If `cancel` was set; the part stays.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        raise FetchError(f"{url} is not an https address")
+    check_address(url)
     part = target.with_name(f"{target.name}.part")
     with storing(target.parent), one_at_a_time(target.parent, target.name, cancel):
         if holds(target, sha256):
@@ -166,7 +164,8 @@ def _continue(
     if done:
         asked["Range"] = f"bytes={done}-"
     check_cancelled(cancel)
-    with requests.get(url, headers=asked, stream=True, timeout=_TIMEOUT) as response:
+    hooks = {"response": redirects_of(url)}
+    with requests.get(url, headers=asked, stream=True, timeout=_TIMEOUT, hooks=hooks) as response:
         if not _accepted(response, url, done):
             done = 0  # the server sends everything from the start
         with open(part, "ab" if done else "wb") as file:
