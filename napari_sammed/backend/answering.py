@@ -11,6 +11,7 @@ from napari_sammed.backend.encoding import Embeddings
 from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
 from napari_sammed.backend.loading import Models, notes_of
 from napari_sammed.backend.masks import apply
+from napari_sammed.backend.recovery import with_room
 from napari_sammed.backend.refinement import prompted_part, refine
 from napari_sammed.errors import InputError, NotReady
 from napari_sammed.geometry import Box, Grid, Region
@@ -201,7 +202,7 @@ class Answerer:
         if None in inside:
             raise InputError(f"The box {boxes[inside.index(None)]} lies outside the part that is looked at.")
         with clock("decode"), out_of_memory(question.model):
-            found = model.decode_boxes(embedding, inside)
+            found = with_room(question.model, lambda: model.decode_boxes(embedding, inside), self._embeddings.clear)
             answers = [_prediction(model, question.model, logits, region.box, notes_of(model)) for logits in found]
         share = {step: seconds / len(boxes) for step, seconds in clock.seconds.items()}
         return [replace(answer, seconds=share) for answer in answers]
@@ -215,8 +216,12 @@ class Answerer:
         previous = question.previous
         if previous is not None and previous.region != region:
             previous = None  # of another part of the image
-        with clock("decode"), out_of_memory(question.model):
-            logits, sentences = reductions.answer(model, embedding, question.prompts, previous, question.cancel)
+        with clock("decode"):
+            logits, sentences = with_room(
+                question.model,
+                lambda: reductions.answer(model, embedding, question.prompts, previous, question.cancel),
+                self._embeddings.clear,
+            )
         if question.volume.channels == 3 and not model.card.colour:
             sentences = (f"{model.card.title} sees no colours: it was given the image in grey.", *sentences)
         return logits, sentences

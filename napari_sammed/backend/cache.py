@@ -69,6 +69,12 @@ class ByteCache(Generic[V]):
             for key in [k for k in self._items if isinstance(k, tuple) and k[0] == prefix]:
                 self._drop(key)
 
+    def clear(self) -> None:
+        """Drop every value."""
+        with self._lock:
+            self._items.clear()
+            self.nbytes = 0
+
     def _drop(self, key: Hashable) -> None:
         value = self._items.pop(key, None)
         if value is not None:

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from napari_sammed.backend.base import Cancel, ImageId, Progress
 from napari_sammed.backend.cache import ByteCache
-from napari_sammed.backend.guards import out_of_memory
+from napari_sammed.backend.guards import is_out_of_memory
+from napari_sammed.backend.recovery import give_back, with_room
 from napari_sammed.errors import Cancelled, NotReady
 from napari_sammed.geometry import Box, Region
 from napari_sammed.intensity import Window
@@ -73,8 +74,7 @@ class Embeddings:
                 raise NotReady
             if progress is not None:
                 progress("encoding", 0.0)
-            with out_of_memory(model.card.name):
-                embedding = model.embed(volume, region, window)
+            embedding = with_room(model.card.name, lambda: model.embed(volume, region, window), self.clear)
             self.cache.put(key, embedding)
         _check(cancel)
         return embedding
@@ -89,14 +89,29 @@ class Embeddings:
             for region in missing:
                 self.get(image, volume, model, region, window)
             return
-        with out_of_memory(model.card.name):
-            embeddings = model.embed_many(volume, missing, window)
-        for region, embedding in zip(missing, embeddings, strict=True):
+        for region, embedding in zip(missing, self._together(volume, model, missing, window), strict=False):
             self.cache.put(_key(image, model, region, window), embedding)
+
+    def _together(
+        self, volume: Volume, model: BatchModel, regions: Sequence[Region], window: Window
+    ) -> list[Embedding]:
+        """One a region; none where there is no memory for all at once, so that each is encoded when its turn comes."""
+        try:
+            return model.embed_many(volume, regions, window)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self.cache.clear()
+        give_back()
+        return []
 
     def forget(self, image: ImageId) -> None:
         """Drop everything of an image."""
         self.cache.discard(image)
+
+    def clear(self) -> None:
+        """Drop everything, to make room; it is made again when it is needed."""
+        self.cache.clear()
 
 
 def batch_of(model: object) -> int:

@@ -53,12 +53,17 @@ def out_of_memory(name: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error):
+        if is_out_of_memory(error):
             raise InputError(
                 f"Memory ran out while {name} was looking at the image: close other programs or images, choose a "
                 "smaller model, or run on the CPU (--device cpu)."
             ) from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, here or on a device."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error)
 
 
 def check_answerable(volume: Volume, box: Box, voxel: int = 4) -> None:

@@ -14,9 +14,10 @@ from napari_sammed.backend.base import Cancel, ClassMap, ImageId, Partial, Predi
 from napari_sammed.backend.cache import ByteCache
 from napari_sammed.backend.encoding import Embeddings, batch_of
 from napari_sammed.backend.foresight import Foresight
-from napari_sammed.backend.guards import Clock, check_answerable, out_of_memory
+from napari_sammed.backend.guards import Clock, check_answerable
 from napari_sammed.backend.inference import InferenceThread, Priority
 from napari_sammed.backend.loading import Files, Model, Models, notes_of
+from napari_sammed.backend.recovery import with_room
 from napari_sammed.backend.slicing import in_region, slice_region, spans_slices
 from napari_sammed.backend.walking import Course, Walker
 from napari_sammed.errors import InputError, NotReady
@@ -241,8 +242,10 @@ class LocalBackend:
         def work() -> ClassMap:
             with clock("load"):
                 loaded = self._models.automatic(model, cancel, progress)
-            with clock("segment"), out_of_memory(model):
-                found = loaded.segment(volume, region, window, told, cancel)
+            with clock("segment"):
+                found = with_room(
+                    model, lambda: loaded.segment(volume, region, window, told, cancel), self._embeddings.clear
+                )
             weights = loaded.weights_hash
             return ClassMap(found.labels, found.box, found.classes, model, weights, notes_of(loaded), clock.seconds)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from napari_sammed.backend.inference import InferenceThread, Priority
+from napari_sammed.backend.recovery import with_room
 from napari_sammed.backend.slicing import grey, slice_of
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.models.base import BoxModel, Embedding, Logits
@@ -58,6 +59,8 @@ class SliceEngine:
         Gives the embedding of a slice, from the cache or made now; called on the inference thread.
     ahead : callable
         Told which slices come next.
+    make_room : callable
+        Lets go of other embeddings, where memory runs out.
     view : Box or None
         The part of the image to look at; None for whole slices.
     """
@@ -69,6 +72,7 @@ class SliceEngine:
         inference: InferenceThread,
         embed: Callable[[Box], Embedding],
         ahead: Callable[[Sequence[Box]], None],
+        make_room: Callable[[], None],
         view: Box | None = None,
     ) -> None:
         self.grid = volume.grid
@@ -78,6 +82,7 @@ class SliceEngine:
         self._model = model
         self._inference = inference
         self._embed = embed
+        self._make_room = make_room
 
     def slice(self, axis: int, index: int) -> Box:
         """What is looked at of a slice."""
@@ -87,7 +92,12 @@ class SliceEngine:
 
     def decode(self, region: Box, boxes: Sequence[Box]) -> list[Logits]:
         """Answers to boxes on a slice."""
-        return self._inference.run(lambda: self._model.decode_boxes(self._embed(region), boxes), Priority.STEP)
+
+        def work() -> list[Logits]:
+            embedding = self._embed(region)
+            return with_room(self._model.card.name, lambda: self._model.decode_boxes(embedding, boxes), self._make_room)
+
+        return self._inference.run(work, Priority.STEP)
 
     def restore(self, logits: Logits) -> np.ndarray:
         """Logits on the image grid."""

@@ -155,7 +155,7 @@ class Walker:
         def ahead(regions: Sequence[Box]) -> None:
             self._prefetch(course.image, course.model, regions, course.window)
 
-        return SliceEngine(volume, model, self._inference, embed, ahead, view)
+        return SliceEngine(volume, model, self._inference, embed, ahead, self._embeddings.clear, view)
 
 
 def _looked_at(course: Course, side: int) -> tuple[Course, Box | None]:
