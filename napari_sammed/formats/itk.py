@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_sammed.errors import InputError
 from napari_sammed.formats.common import RawImage, choose_frame, drop_opacity, naming, place, quiet
+from napari_sammed.formats.metaimage import ENDINGS, check_metaimage
 from napari_sammed.geometry import Grid
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def read_itk(path: Path, frame: int | None = None) -> RawImage:
     """
     import SimpleITK as sitk
 
+    if path.name.lower().endswith(ENDINGS):
+        check_metaimage(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

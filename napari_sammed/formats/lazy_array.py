@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_sammed.errors import Cancelled, InputError
+
 
 class LazyArray:
     """A part of an array elsewhere. Indexing gives a smaller part; making a NumPy array of it reads it.
@@ -50,7 +52,14 @@ class LazyArray:
         key = tuple(
             slice(place.start, place.stop, place.step) if isinstance(place, range) else place for place in self.places
         )
-        return np.asarray(self.source[key]).astype(dtype or self.dtype, copy=False)
+        try:
+            found = np.asarray(self.source[key])
+        except (Cancelled, InputError, MemoryError):
+            raise
+        except Exception as error:  # of a codec, a file system, a network: whatever the array is kept in
+            said = " ".join(f"{error}".split())[:200] or type(error).__name__
+            raise InputError(f"A part of the image cannot be read, it may be damaged: {said}.") from error
+        return found.astype(dtype or self.dtype, copy=False)
 
 
 def _plain(key: Any) -> Any:

@@ -130,8 +130,9 @@ def read(path: Path) -> Pyramid:
         return _pyramid(levels, {**multiscale, "omero": about.get("omero", {})}, path)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, OSError, IndexError) as error:
-        raise InputError(f"{path} is no OME-Zarr image that this package understands: {error}.") from None
+    except Exception as error:  # damaged metadata can be anything, and zarr and its codecs raise what they like
+        said = " ".join(f"{error}".split())[:200] or type(error).__name__
+        raise InputError(f"{path} is no OME-Zarr image that this package understands: {said}.") from None
 
 
 def _pyramid(levels: list[Any], about: Mapping[str, Any], path: Path) -> Pyramid:
