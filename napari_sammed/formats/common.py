@@ -73,6 +73,13 @@ def naming(path: Path) -> Iterator[None]:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
 
 
+def put_in_place(finished: Path, path: Path) -> None:
+    """Give a finished file its name at once, when its content has reached the disk; OSError if that cannot be."""
+    with finished.open("r+b") as file:
+        os.fsync(file.fileno())
+    os.replace(finished, path)
+
+
 def drop_opacity(array: np.ndarray) -> np.ndarray:
     """Grey or colour without its opacity, laid over black where it is not opaque (as napari shows it).
 

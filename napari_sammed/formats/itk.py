@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sammed.errors import InputError
-from napari_sammed.formats.common import RawImage, choose_frame, drop_opacity, naming, place, quiet
+from napari_sammed.formats.common import RawImage, choose_frame, drop_opacity, naming, place, put_in_place, quiet
 from napari_sammed.formats.metaimage import ENDINGS, check_metaimage
 from napari_sammed.geometry import Grid
 
@@ -129,7 +128,7 @@ def write(array: np.ndarray, grid: Grid, path: Path, metadata: Mapping[str, str]
         with quiet():
             sitk.WriteImage(image, str(temporary), useCompression=True)
         check_written(temporary, array)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     except RuntimeError:

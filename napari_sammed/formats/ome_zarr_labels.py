@@ -103,13 +103,25 @@ def _write(
                     if labels.any():
                         array[(*at, *box.slices)] = labels
         group.attrs["ome"] = _about(grid, steps, names, None if count is None else step)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        _exchange(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(finished: Path, path: Path) -> None:
+    """Give a finished folder its name; the one of before goes only when that is done."""
+    before = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        os.replace(path, before)
+    try:
+        os.replace(finished, path)
+    except OSError:
+        if before.exists():
+            os.replace(before, path)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _in_image(box: Box, every: Sequence[int], grid: Grid) -> Box:

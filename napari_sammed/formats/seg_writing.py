@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sammed.errors import InputError
+from napari_sammed.formats.common import put_in_place
 from napari_sammed.formats.segment_codes import Code, meaning
 from napari_sammed.geometry import Grid
 
@@ -85,7 +85,7 @@ def write(segments: Sequence[Segment], grid: Grid, files: Sequence[Path | None],
     try:
         with _discreet():
             _encode(segments, grid, sources).save_as(temporary)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_sammed.errors import InputError
+from napari_sammed.formats.common import put_in_place
 from napari_sammed.series.classes import ClassLabel, to_json
 from napari_sammed.series.finding import RESULT, find_images, stem
 from napari_sammed.session.separate_files import safe_name
@@ -156,7 +157,7 @@ class Series:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-            os.replace(temporary, path)
+            put_in_place(temporary, path)
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from None
 

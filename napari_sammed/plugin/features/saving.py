@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_sammed import messages
 from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.formats.common import put_in_place
 from napari_sammed.session.separate_files import object_files, save_each, stem_and_ending
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def write_table(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         temporary.write_text(text, encoding="utf-8-sig")  # the mark tells Excel that it is UTF-8
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from None
     finally:

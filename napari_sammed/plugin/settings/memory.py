@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from napari_sammed.formats.common import put_in_place
 from napari_sammed.models.storage import CONFIG_VARIABLE as FOLDER_VARIABLE
 from napari_sammed.models.storage import config_folder as folder
 
@@ -49,7 +50,7 @@ class Memory:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-            os.replace(temporary, self.path)
+            put_in_place(temporary, self.path)
         except OSError as error:
             logger.warning("%s cannot be written (%s): settings are lost when the program ends.", self.path, error)
 
