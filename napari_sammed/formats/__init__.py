@@ -33,5 +33,7 @@ def read(path: Path, *, frame: int | None = None, series: str | None = None) -> 
         return itk.read_itk(path, frame)
     except FileNotFoundError:
         raise InputError(f"There is no file or folder {path}.") from None
+    except MemoryError:
+        raise InputError(f"{path} is too large for the memory of this machine, or is damaged.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_PACKED, _UNLIKELY = 10_000, 1 << 26  # times its file that a picture may unpack to, and what it may in any case
 _COLOURS = {"P": "RGBA", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "1": "L", "La": "LA"}
 
 
@@ -100,6 +101,11 @@ def _read_tiff(path: Path, frame: int | None) -> tuple[np.ndarray, bool]:
             series = file.series[0]
             if len(file.series) > 1:
                 warn(f"{path} holds {len(file.series)} images of different sizes: only the first was read.")
+            if series.nbytes > max(_UNLIKELY, _PACKED * path.stat().st_size):
+                raise InputError(
+                    f"{path} claims {series.nbytes / 2**30:.1f} GiB of pixels in a file of "
+                    f"{path.stat().st_size:,} bytes: it is damaged."
+                )
             try:
                 array = series.asarray()
             except ValueError as error:
