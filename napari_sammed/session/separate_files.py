@@ -21,7 +21,8 @@ from napari_sammed.volume import Volume, write_mask
 if TYPE_CHECKING:
     from napari_sammed.session.session import Session
 
-_UNSAFE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f\x7f.]+')
+# Also halves of characters, which cannot be written, and marks that turn the direction in which a name is shown.
+_UNSAFE = re.compile(r'[\s<>:"/\\|?*\x00-\x1f\x7f.\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]+')
 _LONGEST = 120  # bytes of a name in a file name, of which file systems take 255
 _ENDINGS = (".nii.gz", ".seg.nrrd", ".seg.dcm", ".ome.zarr")
 
