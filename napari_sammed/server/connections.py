@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -33,9 +32,6 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does this only for sockets that say what they speak. Else the second part of a reply waits for the
-        # client to confirm the first one, which clients do after 40 ms.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._deadline: asyncio.TimerHandle | None = None
         waiting = self.waiting
         if len(waiting.open) >= waiting.most:

@@ -56,7 +56,7 @@ class Killer(threading.Thread):
 
 def clicks() -> list[Point]:
     lot = np.random.default_rng(0)
-    return [Point(tuple(lot.integers((2, 6, 6), (8, 18, 22)).tolist()), bool(n % 3)) for n in range(12)]
+    return [Point(tuple(lot.integers((2, 6, 6), (8, 18, 22)).tolist()), n % 3 != 1) for n in range(12)]
 
 
 def main(kills: int) -> None:

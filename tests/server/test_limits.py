@@ -20,7 +20,6 @@ from napari_sammed.backend.protocol import FRAMES
 from napari_sammed.backend.protocol.frames import Frame
 from napari_sammed.backend.protocol.images import ImageHeader, image_frames
 from napari_sammed.geometry import Grid
-from napari_sammed.server.running import listen
 from napari_sammed.server.settings import MIB, Limits, Settings
 from napari_sammed.volume import Volume
 from tests.server.serving import (
@@ -230,14 +229,6 @@ def test_who_leaves_in_the_middle_leaves_nothing_and_is_no_defect(url, client, c
     until(lambda: any("PUT /v1/images/{image} 409" in record.getMessage() for record in caplog.records))
     assert not any("defect" in record.getMessage() for record in caplog.records)
     assert client.http.head(f"/v1/images/{image.hash}").status_code == 404
-
-
-def test_replies_are_sent_at_once(url):
-    """Without the option, every second piece of a reply waits 40 ms for the acknowledgement of the first."""
-    with listen("127.0.0.1", 0) as listening, connect(f"http://127.0.0.1:{listening.getsockname()[1]}"):
-        accepted, _ = listening.accept()
-        with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
