@@ -20,22 +20,15 @@ import psutil
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.server.settings import Settings
 from tests.server.serving import until
-from tests.thresholder import Ambiguous, Thresholder
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def backend(settings: Settings) -> LocalBackend:
     """That of each replica."""
-    from tests.remote.conftest import Slow
+    from tests.remote.conftest import models
 
-    models = {
-        "thresholder": Thresholder(),
-        "planar": Thresholder(planar=True),
-        "ambiguous": Ambiguous(),
-        "slow": Slow(),
-    }
-    return LocalBackend("cpu", models=models)
+    return LocalBackend("cpu", models=models())
 
 
 class Cluster:
