@@ -117,9 +117,12 @@ def _exchange(finished: Path, path: Path) -> None:
         os.replace(path, before)
     try:
         os.replace(finished, path)
-    except OSError:
+    except OSError as error:
         if before.exists():
-            os.replace(before, path)
+            try:
+                os.replace(before, path)
+            except OSError:
+                raise OSError(error.errno, f"{error.strerror}; what was there is now called {before.name}") from None
         raise
     shutil.rmtree(before, ignore_errors=True)
 
