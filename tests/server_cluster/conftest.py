@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("ray", reason="needs the extra [cluster]")
-pytest.importorskip("psutil", reason="looks at processes with psutil")
-
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote import RemoteBackend
 from tests.server.serving import Client, volume
-from tests.server_cluster.clusters import backend, cluster
 
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
+    pytest.importorskip("ray", reason="needs the extra [cluster]")
+    pytest.importorskip("psutil", reason="looks at processes with psutil")
+    from tests.server_cluster.clusters import cluster
+
     with cluster(tmp_path_factory.mktemp("cluster") / "data") as found:
         yield found
 
@@ -40,7 +40,9 @@ def remote(url):
 
 @pytest.fixture(scope="session")
 def local() -> LocalBackend:
-    found = backend(None)
+    from tests.remote.conftest import models
+
+    found = LocalBackend("cpu", models=models())
     found.open(volume())
     yield found
     found.shutdown()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("ray", reason="needs the extra [cluster]")
+pytest.importorskip("psutil", reason="looks at processes with psutil")
+
 from tests.server.serving import Client, until, volume
 from tests.server_cluster.clusters import cluster
 

@@ -9,6 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
+pytest.importorskip("ray", reason="needs the extra [cluster]")
+pytest.importorskip("psutil", reason="looks at processes with psutil")
+
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote import RemoteBackend
 from napari_sammed.server.keys import add_key
