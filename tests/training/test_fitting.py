@@ -1,0 +1,178 @@
+"""The loop: learns, measures, stops, and goes on after a kill as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
+
+from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.training.fitting import CURVE, STATE, Run, Standing, fit, learnt
+from napari_sammed.training.losses import Loss
+
+
+class Line:
+    """Learns a line through a network of which the first part stays as it is; two losses a draw."""
+
+    def __init__(self, slow: float = 0.0) -> None:
+        torch.manual_seed(3)
+        self.network = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1))
+        self.network[0].requires_grad_(False)
+        self.slow = slow
+        self.scores: list[float] | None = None
+
+    def optimizer(self):
+        return torch.optim.AdamW([p for p in self.network.parameters() if p.requires_grad], lr=1.0)
+
+    def rate(self, step):
+        return 0.02 / (1 + step / 50)
+
+    def losses(self, random, device):
+        for _ in range(2):
+            time.sleep(self.slow)
+            x = torch.from_numpy(random.normal(size=(16, 2)).astype(np.float32)).to(device)
+            error = (self.network(x) - (x[:, :1] - 2 * x[:, 1:])).square().mean()
+            yield Loss(error, {"error": error.item()})
+
+    def measure(self, device):
+        if self.scores is not None:
+            return {"score": self.scores.pop(0)}
+        x = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)).to(device)
+        return {"score": -(self.network(x) - (x[:, :1] - 2 * x[:, 1:])).square().mean().item()}
+
+
+def cpu(out, **how):
+    return Run(out, **{"steps": 60, "measure_every": 20, "keep_every": 7, "accelerator": "cpu", **how})
+
+
+def test_it_learns_what_may_learn_and_nothing_else(tmp_path):
+    task = Line()
+    fixed = task.network[0].weight.clone()
+    said: list[tuple[str, float]] = []
+    standing = fit(task, cpu(tmp_path, steps=300, measure_every=100), progress=lambda *what: said.append(what))
+    assert standing.step == 300 and standing.best > -0.6 and standing.curve[0]["score"] < standing.best
+    assert torch.equal(task.network[0].weight, fixed)
+    assert len(said) == 300 and said[-1][0].startswith("step 300 of 300, loss 0.") and said[-1][1] == 299 / 300
+    rows = list(csv.DictReader((tmp_path / CURVE).open()))
+    assert [row["step"] for row in rows] == ["100", "200", "300"]
+    assert float(rows[-1]["score"]) == pytest.approx(standing.curve[-1]["score"], rel=1e-4)
+
+
+def test_the_weights_of_the_best_measure_are_what_is_left(tmp_path):
+    task = Line()
+    task.scores = [0.1, 0.5, 0.3]
+    kept = []
+    standing = fit(
+        task, cpu(tmp_path), told=lambda s: kept.append({k: v.clone() for k, v in learnt(task.network).items()})
+    )
+    assert (standing.best, standing.best_step) == (0.5, 40)
+    now = learnt(task.network)
+    assert all(torch.equal(now[name], kept[1][name]) for name in now)
+    assert any(not torch.equal(now[name], kept[2][name]) for name in now)
+
+
+def test_it_ends_where_nothing_gets_better(tmp_path):
+    task = Line()
+    task.scores = [0.1, 0.5, 0.5, 0.4, 0.6, 0.7]
+    assert fit(task, cpu(tmp_path, steps=120, patience=2)).step == 80
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, accumulate):
+    whole, halves, cancel = Line(), Line(), threading.Event()
+    run = cpu(tmp_path / "whole", accumulate=accumulate, clip=1.0)
+    fit(whole, run)
+    there = replace(run, out=tmp_path / "halves")
+    with pytest.raises(Cancelled):
+        fit(halves, there, cancel=cancel, progress=lambda what, share: share >= 0.5 and cancel.set())
+    again = Line()
+    standing = fit(again, there)
+    assert standing.step == 60 and len(standing.curve) == 3
+    for name, value in learnt(whole.network).items():
+        assert torch.equal(value, learnt(again.network)[name]), name
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from tests.training.test_fitting import *\n"
+        "fit(Line(slow=0.01), cpu(Path(sys.argv[1])), progress=lambda what, share: print(what, flush=True))"
+    )
+    for number in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
+        )
+        for line in process.stdout:
+            if int(line.split()[1]) >= 15 * (number + 1):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+        process.wait()
+        assert (tmp_path / "killed" / STATE).exists()
+    again, whole = Line(), Line()
+    fit(again, cpu(tmp_path / "killed"))
+    fit(whole, cpu(tmp_path / "whole"))
+    for name, value in learnt(whole.network).items():
+        assert torch.equal(value, learnt(again.network)[name]), name
+
+
+def test_a_finished_run_is_not_run_again_and_a_longer_one_goes_on(tmp_path):
+    fit(Line(), cpu(tmp_path))
+    said = []
+    assert fit(Line(), cpu(tmp_path), progress=lambda *what: said.append(what)).step == 60 and not said
+    longer, whole = Line(), Line()
+    fit(longer, cpu(tmp_path, steps=80))
+    fit(whole, cpu(tmp_path / "whole", steps=80))
+    assert all(torch.equal(v, learnt(longer.network)[k]) for k, v in learnt(whole.network).items())
+
+
+def test_a_folder_of_another_run_or_a_damaged_state_is_refused(tmp_path):
+    fit(Line(), cpu(tmp_path))
+    with pytest.raises(InputError, match="another run"):
+        fit(Line(), cpu(tmp_path, seed=1))
+    other = Line()
+    other.network[0].requires_grad_(True)
+    with pytest.raises(InputError, match="another run"):
+        fit(other, cpu(tmp_path))
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:300])
+    with pytest.raises(InputError, match="delete it to begin anew"):
+        fit(Line(), cpu(tmp_path))
+
+
+class Wild(Line):
+    def rate(self, step):
+        return 0.01 if step < 5 else 1e30
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_state_kept(tmp_path):
+    with pytest.raises(InputError, match=r"At step \d+ the loss is (nan|inf)"):
+        fit(Wild(), cpu(tmp_path, keep_every=1))
+    assert torch.load(tmp_path / STATE, weights_only=True)["standing"]["step"] >= 5
+
+
+@pytest.mark.parametrize(("how", "message"), [({"steps": 0}, "steps is at least 1"), ({"seed": -1}, "not negative")])
+def test_numbers_that_make_no_sense(tmp_path, how, message):
+    with pytest.raises(InputError, match=message):
+        fit(Line(), cpu(tmp_path, **how))
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be used"):
+        fit(Line(), cpu(tmp_path / "file" / "inside"))
+
+
+def test_it_stands_as_it_was_told(tmp_path):
+    told: list[Standing] = []
+    fit(Line(), cpu(tmp_path), told=lambda standing: told.append(replace(standing)))
+    assert [standing.step for standing in told] == [20, 40, 60] and all(s.loss > 0 for s in told)
