@@ -184,7 +184,7 @@ class Volume:
                 f"{what} has {bad} voxels that are NaN or infinite: replace them, for instance with "
                 "numpy.nan_to_num, before segmenting."
             )
-        if max(-low, high) > np.finfo(np.float32).max:
+        if max(-low, high) > float(np.finfo(np.float32).max):
             raise InputError(
                 f"{what} has values from {low:g} to {high:g}, beyond the 3.4e38 of single precision: divide them by a "
                 "constant before segmenting."

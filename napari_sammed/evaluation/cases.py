@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,6 +76,25 @@ def find_cases(folder: Path) -> list[Case]:
         )
     modalities = _modalities(folder / "modalities.json", cases)
     return [replace(case, modality=modalities.get(case.name, case.modality)) for case in cases]
+
+
+def unpaired(folder: Path, cases: Iterable[Case]) -> list[Path]:
+    """Images of a folder that no case of it has, for lack of labels.
+
+    In the folder of a case and beside labels, other files than the image may be anything, and are not looked at.
+    """
+    used = {path for case in cases for path in (case.image, case.labels)}
+    names = {_CHANNEL.sub("", _stem(path)) for path in used if path.is_file()}
+    found = [path for name in ("imagesTr", "imagesTs", "images") for path in _images(folder / name)]
+    if not found:
+        found = [path for path in _images(folder) if _without_suffix(_stem(path)) == _stem(path)]
+    missing = [path for path in found if path not in used and _CHANNEL.sub("", _stem(path)) not in names]
+    inner = [path for path in folder.iterdir() if path.is_dir() and not found]
+    for case in sorted(inner):
+        image = next((path for path in _images(case) if _stem(path) == "image"), None)
+        if image is not None and image not in used:
+            missing.append(image)
+    return missing
 
 
 def _by_name(case: Case) -> str:
