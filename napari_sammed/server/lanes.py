@@ -197,7 +197,7 @@ class Lane:
             future = self._threads.submit(self._timed, kind, work)
         except RuntimeError:  # closed
             leave()
-            raise Refusal("stopping", "The server is being stopped.") from None
+            raise Refusal("unavailable", "The server is being stopped.", retry_after=2) from None
         future.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(leave))
         try:
             return await asyncio.wrap_future(future)

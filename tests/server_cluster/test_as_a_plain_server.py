@@ -7,7 +7,7 @@ import pytest
 from tests.remote import test_remote
 from tests.server import test_questions
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.full
 
 _PLAIN_ONLY = {
     "test_a_session_at_a_server_gives_the_masks_of_one_here",

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.full
 
 JOIN = """
 import sys

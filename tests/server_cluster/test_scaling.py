@@ -10,7 +10,7 @@ pytest.importorskip("psutil", reason="looks at processes with psutil")
 from tests.server.serving import Client, until, volume
 from tests.server_cluster.clusters import cluster
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.full
 
 
 def test_a_second_replica_comes_and_goes(tmp_path):

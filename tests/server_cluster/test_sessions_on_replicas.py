@@ -19,7 +19,7 @@ from napari_sammed.session import Session
 from tests.remote.test_failures import conversation
 from tests.server.serving import Client, ask, code, until, volume
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.full
 
 CLICK = (5, 12, 14)
 

@@ -20,8 +20,6 @@ from tests.remote.test_failures import conversation
 from tests.server.serving import volume
 from tests.server_cluster.clusters import cluster
 
-pytestmark = pytest.mark.xdist_group("cluster")
-
 
 def test_a_session_goes_on_at_another_replica(tmp_path):
     image, here = volume(), LocalBackend("cpu")
