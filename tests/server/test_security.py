@@ -8,11 +8,14 @@ import re
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import napari_sammed.server
+from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.cli import main
 from napari_sammed.errors import InputError
+from napari_sammed.prompts import MaskPrompt
 from napari_sammed.server import images, keys, sessions
 from napari_sammed.server.guard import Guard
 from napari_sammed.server.keys import Client as Owner
@@ -139,6 +142,12 @@ def test_what_belongs_to_one_key_is_not_there_for_another(locked):
     for what in ("predict", "preview"):
         reply = thief.post(what, ask(INSIDE, revision=1))
         assert (reply.status_code, code(reply)) == (404, "not_found")
+    start = Question(
+        "propagate", "planar", {"anchors": [MaskPrompt(np.ones((1, 2, 2), bool), INSIDE)], "axis": 0}, revision=1
+    )
+    assert thief.post("jobs", start).status_code == 404
+    hint = {"model": "planar", "regions": [[[3, 0, 0], [4, 24, 28]]], "window": {"kind": "soft-tissue", "values": []}}
+    assert thief.http.post(f"/v1/sessions/{owner.session}/prefetch", json=hint).status_code == 404
     reference = {"logits": [question.request_id, 0, 0]}
     assert thief.http.post(f"/v1/sessions/{owner.session}/restore", json=reference).status_code == 404
     assert thief.http.delete(f"/v1/requests/{question.request_id}").status_code == 404
