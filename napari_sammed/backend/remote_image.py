@@ -222,7 +222,8 @@ class RemoteImage:
                 path = f"jobs/{job}/events?after={listening.last}"
                 async with aclosing(self._asking(path, None, "GET")) as frames:
                     async for frame in frames:
-                        listening.last = max(listening.last, frame.header.get("number") or 0)
+                        if frame.header.get("event") != "result":  # which has to come again if its end gets lost
+                            listening.last = max(listening.last, frame.header.get("number") or 0)
                         yield frame
             except asyncio.CancelledError:
                 self._loop.aside(self._connection.json("DELETE", f"jobs/{job}"))

@@ -36,12 +36,12 @@ def test_clicks_go_before_slices_and_those_before_what_may_be_wanted():
 
 
 def test_all_work_runs_on_the_same_thread():
-    inference = InferenceThread()
+    inference = InferenceThread("napari-sammed-of-this-test")
     threads = {inference.run(threading.get_ident, Priority.CLICK) for _ in range(5)}
     nested = inference.run(lambda: inference.run(threading.get_ident, Priority.CLICK), Priority.CLICK)
     assert threads == {nested} != {threading.get_ident()}
     inference.stop()
-    assert "napari-sammed-inference" not in {t.name for t in threading.enumerate()}
+    assert "napari-sammed-of-this-test" not in {t.name for t in threading.enumerate()}
 
 
 def test_errors_and_cancelling_reach_the_caller():
