@@ -30,3 +30,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of images and golden vectors at {folder}")
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep files together in one process, and the Slicer tests (with pytest 9.2, groups do nothing)."""
+    for item in items:
+        slicer = item.path.parent.name == "slicer"
+        item.add_marker(pytest.mark.xdist_group("slicer" if slicer else str(item.path)))
