@@ -10,8 +10,6 @@ has 200 questions waiting at any time. Prints seconds from prompts to masks, and
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import random
 import tempfile
 import threading
@@ -29,7 +27,8 @@ from napari_sammed.prompts import Point
 from napari_sammed.server.keys import add_key
 from napari_sammed.session import Session
 from napari_sammed.volume import Volume, read_volume
-from tests.server.serving import Client, process
+from tests.server.flood import Flood
+from tests.server.serving import process
 
 MODEL = "litemedsam"
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -93,24 +92,13 @@ class Annotator:
         return mask, Box(tuple(int(f[0]) for f in found), tuple(int(f[-1]) + 1 for f in found))
 
 
-def flood(url: str, key: str, count: int, stop: threading.Event, answered) -> None:
-    """Ask COUNT questions at a time, of slices that no one has asked about; ends with its process."""
-    image = _image(DATA / ITEMS[0])
-    centre = [size // 2 for size in image.grid.shape[1:]]
-
-    def ask(number: int) -> None:
-        client, lot = Client(url, key, timeout=600), random.Random(number)
-        client.open(replace(image, array=image.array + number // 20, name=f"other {number // 20}"))
-        while True:
-            at = (lot.randrange(image.grid.shape[0]), *(c + lot.randint(-90, 90) for c in centre))
-            client.click(at, model=MODEL)
-            with answered.get_lock():
-                answered.value += 1
-
-    for number in range(count):
-        threading.Thread(target=ask, args=(number,), daemon=True).start()
-    stop.wait()
-    os._exit(0)
+def flood(url: str, key: str, count: int) -> Flood:
+    """COUNT questions at a time, about all slices of a CT."""
+    image, lot = _image(DATA / ITEMS[0]), random.Random(0)
+    depth, *sides = image.grid.shape
+    other = replace(image, array=image.array + 1)  # so that nothing of it is encoded yet
+    clicks = [(lot.randrange(depth), *(size // 2 + lot.randint(-90, 90) for size in sides)) for _ in range(997)]
+    return Flood(url, key, other, clicks, count, MODEL)
 
 
 def watch(url: str, over: threading.Event, seconds: list[float]) -> None:
@@ -137,12 +125,10 @@ def main() -> None:
         with process(Path(name) / "first", "--key-file", str(Path(name) / "keys")) as server:
             for number, annotator in enumerate(annotators):
                 missed += annotator.work(server.url, keys[number], options.objects, 0.2, alone[number])
-        fork = multiprocessing.get_context("fork")
-        stop, answered, over = fork.Event(), fork.Value("i", 0), threading.Event()
+        over = threading.Event()
         with process(Path(name) / "second", "--key-file", str(Path(name) / "keys")) as server:
-            flooding = fork.Process(target=flood, args=(server.url, keys[-1], options.flood, stop, answered))
-            flooding.start()
-            while not answered.value:
+            flooding = flood(server.url, keys[-1], options.flood)
+            while not flooding.answered:
                 time.sleep(0.1)
             watcher = threading.Thread(target=watch, args=(server.url, over, health))
             watcher.start()
@@ -158,9 +144,8 @@ def main() -> None:
             for thread in threads:
                 thread.join()
             over.set()
-            stop.set()
             watcher.join()
-            flooding.join()
+            flooding.end()
     print(f"| image | prompts | alone p50, p95 | beside p50, p95 | ratio of p95 |\n|{'---|' * 5}")
     together = ("all", [s for each in alone for s in each], [s for each in beside for s in each])
     for name, one, many in [*zip(ITEMS, alone, beside, strict=True), together]:
@@ -168,7 +153,7 @@ def main() -> None:
         print(f"| {name} | {len(many)} | {a[0]:.2f}, {a[1]:.2f} s | {b[0]:.2f}, {b[1]:.2f} s | {b[1] / a[1]:.2f} |")
     print(
         f"{len(found)} of {len(annotators)} came to their end; masks without a voxel of their object: alone {missed}, "
-        f"beside {sum(found)}; the flood had {answered.value} answers; "
+        f"beside {sum(found)}; the flood had {flooding.answered} answers; "
         f"health p99 {np.percentile(health, 99) * 1000:.0f} ms"
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import threading
 import time
@@ -15,6 +13,7 @@ import numpy as np
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.protocol.questions import Question
 from napari_sammed.server.asking import digest
+from tests.server.flood import Flood
 from tests.server.serving import Client, answer_of, ask, refusal_of, volume
 
 CENTRE = np.array((5, 12, 14))
@@ -114,7 +113,6 @@ def neighbours(
     dict of str to float
         "alone", "beside", "health" (99th percentile), "flooded" (questions answered), "lost" (of the normal clients).
     """
-    stop, flooded = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Value("i", 0)
 
     def clicking(number: int, times: list[float]) -> None:
         rng, client = random.Random(number), Client(url, keys[(number + 1) % len(keys)])
@@ -131,21 +129,6 @@ def neighbours(
     health: list[float] = []
     over = threading.Event()
 
-    def flooding(number: int) -> None:
-        client = Client(url, keys[0], timeout=600)
-        client.open(volume(200))
-        while not stop.is_set():
-            client.click(tuple(map(int, CENTRE)), model=model)
-            with flooded.get_lock():
-                flooded.value += 1
-
-    def flood_all() -> None:  # in a process of its own, so that those who are measured do not wait for it here
-        threads = [threading.Thread(target=flooding, args=(n,), daemon=True) for n in range(flood)]
-        for thread in threads:
-            thread.start()
-        stop.wait()
-        os._exit(0)
-
     def asking() -> None:
         with httpx.Client(base_url=url, trust_env=False) as http:
             while not over.is_set():
@@ -154,9 +137,8 @@ def neighbours(
                 health.append(time.perf_counter() - before)
                 time.sleep(0.02)
 
-    flooder = multiprocessing.get_context("fork").Process(target=flood_all)
-    flooder.start()
-    while flooded.value < flood:  # so that all of them ask by now
+    flooding = Flood(url, keys[0], volume(200), [tuple(map(int, CENTRE))], flood, model)
+    while flooding.answered < flood:  # so that all of them ask by now
         time.sleep(0.05)
     watcher = threading.Thread(target=asking)
     watcher.start()
@@ -164,15 +146,14 @@ def neighbours(
         _together(normal, lambda number: clicking(number, beside))
     finally:
         over.set()
-        stop.set()
         watcher.join()
-        flooder.join()
+        flooding.end()
     clicking(101, alone)  # before and after, since other programs are on the machine
     return {
         "alone": float(np.percentile(alone, 95)),
         "beside": float(np.percentile(beside, 95)),
         "health": float(np.percentile(health, 99)),
-        "flooded": flooded.value,
+        "flooded": flooding.answered,
         "lost": normal * clicks - len(beside),
     }
 
