@@ -13,6 +13,7 @@ pytest.importorskip("fastapi", reason="needs the extra [server]")
 
 import slicer
 from SammedLib import names
+from vtk.util import numpy_support
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote_choice import Servers
@@ -52,6 +53,7 @@ class Watch:
     def __init__(self, scene) -> None:
         self._scene = scene
         self.asked: dict[str, list[np.ndarray]] = {}  # by the name of the segmentation
+        self._orphans: dict[str, dict[str, bytes]] = {}  # likewise, then by segment
 
     def allow(self, segmentation, mask: np.ndarray) -> None:
         self.asked.setdefault(segmentation.GetName(), []).append(mask)
@@ -63,6 +65,11 @@ class Watch:
         now = [segment_mask(segmentation, segment_id, volume) for segment_id in core.GetSegmentIDs()]
         self.asked[segmentation.GetName()] = now
 
+    def orphan(self, segmentation) -> None:
+        """Its volume goes away: what was answered by now stays, and nothing comes any more."""
+        ids = segmentation.GetSegmentation().GetSegmentIDs()
+        self._orphans[segmentation.GetName()] = {segment_id: _labels(segmentation, segment_id) for segment_id in ids}
+
     def wrong(self) -> int:
         """How many segments look like nothing that was asked about them."""
         count = 0
@@ -71,14 +78,22 @@ class Watch:
             volume = segmentation.GetNodeReference(role)
             core = segmentation.GetSegmentation()
             for segment_id in core.GetSegmentIDs():
-                if volume is None:
-                    labelmap = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
-                    count += labelmap is not None and labelmap.GetNumberOfPoints() > 0
+                if volume is None:  # since `orphan`
+                    count += _labels(segmentation, segment_id) != self._orphans[segmentation.GetName()].get(segment_id)
                     continue
                 found = segment_mask(segmentation, segment_id, volume)
                 allowed = self.asked.get(segmentation.GetName(), []) if segment_id != "bystander" else []
                 count += found.any() and not any(np.array_equal(found, mask) for mask in allowed)
         return count
+
+
+def _labels(segmentation, segment_id: str) -> bytes:
+    """A segment's own voxels, on whatever grid; nothing for none."""
+    labelmap = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
+    if labelmap is None or not labelmap.GetNumberOfPoints():
+        return b""
+    value = segmentation.GetSegmentation().GetSegment(segment_id).GetLabelValue()
+    return (numpy_support.vtk_to_numpy(labelmap.GetPointData().GetScalars()) == value).tobytes()
 
 
 def fresh(name: str, seed: int):
@@ -106,6 +121,7 @@ def happenings(desk: Desk, scene, watch: Watch, rng: random.Random) -> str:
     volume, segmentation = desk.logic.volume, desk.logic.segmentation
     what = rng.choice(["volume", "segmentation", "segment", "scene", "lookalike", "voxels", "image", "undo", "cancel"])
     if what == "volume":
+        watch.orphan(segmentation)
         scene.RemoveNode(volume)
     elif what == "segmentation":
         scene.RemoveNode(segmentation)
