@@ -154,11 +154,13 @@ class Lane:
     most : int
         Entries of one client that may wait; further ones are refused as "busy".
     watch : Watch, optional
+    each : int, optional
+        See `Places`.
     """
 
-    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None) -> None:
+    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None, each: int | None = None) -> None:
         self.name = name
-        self._places = Places(places, most)
+        self._places = Places(places, most, each)
         self._watch = watch
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=f"napari-sammed-{name}")
 
