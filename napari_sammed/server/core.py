@@ -87,8 +87,7 @@ class Core:
         self.stopping = asyncio.Event()
         self.failed = asyncio.Event()
         self.metrics = Metrics()
-        # Two, one for each client: when a click is done another one's is at hand, and nothing less urgent gets in.
-        self._clicks = Lane("clicks", 2, limits.waiting, self.metrics, each=1)
+        self._clicks = Lane("clicks", 1, limits.waiting, self.metrics)
         self._long = Lane("jobs", limits.jobs, limits.waiting, self.metrics)
         self._aside = Lane("aside", 1, limits.waiting, self.metrics)
         self.lanes = (self._clicks, self._long, self._aside)

@@ -1,4 +1,4 @@
-"""Who is next: round robin over clients, and over the sessions of each, so that nobody waits for another's pile.
+"""Who is next: clients get equal time, and the sessions of each take turns, so that nobody waits for another's pile.
 
 There is one GPU. Clicks, jobs and idle questions have a lane each, with as many places as may work at once; within the
 backend clicks go first anyway (`napari_sammed.backend.inference`). Images that come in take turns in the same way.
@@ -10,7 +10,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -41,10 +41,16 @@ async def outcome(task: asyncio.Task[Any]) -> Any:
 
 
 class Rounds:
-    """What waits, in fair order: the next client's next session's first entry."""
+    """What waits, in fair order: of the client who has had least time, the next session's first entry.
+
+    Start-time fair queueing (Goyal, Vin and Cheng, 1996), with seconds as costs: time that somebody did not use is not
+    saved up, and who has had as much as others comes in turn.
+    """
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
+        self._had: dict[str, float] = {}  # of those above `_now`: seconds up to which each has been served
+        self._now = 0.0
 
     def add(self, client: str, session: str, entry: asyncio.Future[None]) -> None:
         self._clients.setdefault(client, OrderedDict()).setdefault(session, deque()).append(entry)
@@ -56,11 +62,18 @@ class Rounds:
     def __len__(self) -> int:
         return sum(map(self.waiting, self._clients))
 
+    def served(self, client: str, seconds: float) -> None:
+        """Note how long an entry of a client took."""
+        self._had[client] = max(self._had.get(client, 0.0), self._now) + seconds
+
     def take(self, passing_over: Container[str] = ()) -> tuple[str, asyncio.Future[None]] | None:
         """The next client, of those that are not passed over, and its entry; both go to the end of their rows."""
-        client = next((name for name in self._clients if name not in passing_over), None)
-        if client is None:
+        there = [name for name in self._clients if name not in passing_over]
+        if not there:
             return None
+        client = min(there, key=lambda name: max(self._had.get(name, 0.0), self._now))
+        self._now = max(self._had.get(client, 0.0), self._now)
+        self._had = {name: had for name, had in self._had.items() if had > self._now}
         sessions = self._clients.pop(client)
         session, entries = sessions.popitem(last=False)
         entry = entries.popleft()
@@ -89,6 +102,7 @@ class Places:
         self._most = most
         self._each = each
         self._taken: Counter[str] = Counter()
+        self._since: defaultdict[str, deque[float]] = defaultdict(deque)  # when each place was taken
         self._full: set[str] = set()
 
     @property
@@ -123,11 +137,12 @@ class Places:
 
     def leave(self, client: str) -> None:
         """Give a place back."""
+        self._rounds.served(client, time.monotonic() - self._since[client].popleft())
         self._free += 1
         self._taken[client] -= 1
         self._full.discard(client)
         if not self._taken[client]:
-            del self._taken[client]
+            del self._taken[client], self._since[client]
         self._fill()
 
     def _fill(self) -> None:
@@ -137,6 +152,7 @@ class Places:
                 continue
             self._free -= 1
             self._taken[client] += 1
+            self._since[client].append(time.monotonic())
             if self._taken[client] == self._each:
                 self._full.add(client)
             turn.set_result(None)
@@ -154,13 +170,11 @@ class Lane:
     most : int
         Entries of one client that may wait; further ones are refused as "busy".
     watch : Watch, optional
-    each : int, optional
-        See `Places`.
     """
 
-    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None, each: int | None = None) -> None:
+    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None) -> None:
         self.name = name
-        self._places = Places(places, most, each)
+        self._places = Places(places, most)
         self._watch = watch
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=f"napari-sammed-{name}")
 

@@ -50,6 +50,54 @@ def test_rounds_are_fair_to_clients_and_to_the_sessions_of_each():
     assert asyncio.run(order()) == expected.split()
 
 
+def test_clients_get_equal_time_whatever_their_questions_take_and_none_is_saved_up():
+    async def shares() -> list[dict[str, float]]:
+        loop, rounds, found = asyncio.get_running_loop(), Rounds(), []
+
+        def serve(seconds: float) -> dict[str, float]:
+            had = dict.fromkeys(costs, 0.0)
+            while sum(had.values()) < seconds:
+                client, _ = rounds.take()
+                rounds.served(client, costs[client])
+                had[client] += costs[client]
+            return had
+
+        costs = {"long": 5.0, "short": 1.0}
+        for client in costs:
+            for _ in range(200):
+                rounds.add(client, "s", loop.create_future())
+        found.append(serve(100))
+        costs["late"] = 1.0  # has had nothing so far
+        for _ in range(200):
+            rounds.add("late", "s", loop.create_future())
+        found.append(serve(150))
+        return found
+
+    first, second = asyncio.run(shares())
+    assert all(abs(seconds - 50) <= 5 for seconds in first.values()), first
+    assert all(abs(seconds - 50) <= 5 for seconds in second.values()), second
+
+
+@pytest.mark.parametrize(("count", "each"), [(1, None), (2, 1)])
+def test_who_came_while_one_was_at_work_goes_before_its_next_entry(count, each):
+    async def run() -> list[str]:
+        places, order = Places(count, most=9, each=each), []
+
+        async def stay(name: str) -> None:
+            await places.take(name, "s")
+            order.append(name)
+            await asyncio.sleep(0.02)
+            places.leave(name)
+
+        flood = [asyncio.create_task(stay("flood")) for _ in range(5)]
+        await asyncio.sleep(0.01)  # the first is at work, and the others are in the row before those who come now
+        await asyncio.gather(*flood, *(stay(name) for name in "abc"))
+        return order
+
+    order = asyncio.run(run())
+    assert order[:4] == ["flood", "a", "b", "c"] if count == 1 else order[:3] == ["flood", "a", "b"], order
+
+
 def test_a_client_has_no_more_than_its_places_and_those_who_leave_take_none():
     async def run() -> list[str]:
         places, order = Places(3, most=4, each=2), []
