@@ -2,77 +2,43 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.children import Child
 from tests.fuzz_child import KINDS
 
-ROOT = Path(__file__).resolve().parents[1]
 SILENCE = 60  # seconds of real time without a file read, on a busy machine
 SLOWEST = 5  # seconds of CPU time
 GROWTH = 512  # MiB
 BELIEVED = 4096  # MiB that GDCM takes for a moment if an element of a DICOM file claims them; it is not ours to ask
 
 
-class Reader:
-    """A process that reads damaged files, and is started anew if it dies."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self._next() == "up"
+class Reader(Child):
+    """A process that reads damaged files."""
 
     def read(self, kind: str, seed: int, count: int) -> str:
         """What became of a batch, see `tests.fuzz_child`; or that it crashed or hung, and with which file."""
-        self._process.stdin.write(f"{kind} {seed} {count}\n")
-        self._process.stdin.flush()
+        self.send(f"{kind} {seed} {count}")
         done = 0
         while True:
             try:
-                line = self._next()
+                line = self.next()
             except queue.Empty:
-                self._process.kill()
+                self.process.kill()
                 return f"hung at file {done}"
-            if line == ".":
-                done += 1
-            elif line == "dead":
-                return f"crashed at file {done} with status {self._process.wait()}"
-            else:
+            except EOFError:
+                return f"crashed at file {done} with status {self.process.wait()}"
+            if line != ".":
                 return line
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(20)
-        self._process.stdout.close()
-
-    def _next(self) -> str:
-        return self._lines.get(timeout=SILENCE)
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line.rstrip("\n"))
-        self._lines.put("dead")
+            done += 1
 
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    reader = Reader()
+    reader = Reader("tests.fuzz_child", SILENCE)
     yield reader
     reader.close()
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,62 +18,33 @@ from napari_sammed.session import Session
 from napari_sammed.session.journal import read_journal
 from napari_sammed.session.records import replay
 from tests import kill_child
+from tests.children import Child
 from tests.phantoms import two_balls
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the victim forks")
-ROOT = Path(__file__).resolve().parents[1]
 _LONGEST = 0.9  # seconds that a victim lives
 
 
-class Victims:
+class Victims(Child):
     """A process that forks workers, and what they say."""
-
-    def __init__(self) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kill_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        assert self._next() == "up"
 
     def kill_one(self, journal: Path, seed: int, delay: float) -> list[dict]:
         """Let a worker work for ``delay`` seconds, kill it, and return the actions that it had acknowledged."""
-        self._process.stdin.write(f"{journal} {seed}\n")
-        self._process.stdin.flush()
+        self.send(f"{journal} {seed}")
         said: list[str] = []
         while not ("ready" in said and any(line.startswith("pid") for line in said)):
-            said.append(self._next())
+            said.append(self.next())
         time.sleep(delay)
         pid = next(int(line.split()[1]) for line in said if line.startswith("pid"))
         os.kill(pid, signal.SIGKILL)
         while said[-1] != "gone":
-            said.append(self._next())
+            said.append(self.next())
         return [json.loads(line) for line in said if line.startswith("{")]
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._reader.join()
-        self._process.stdout.close()
-
-    def _next(self) -> str:
-        return self._lines.get(timeout=60)
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line.rstrip("\n"))
 
 
 @pytest.fixture(scope="module")
 def victims() -> Iterator[Victims]:
-    victims = Victims()
+    victims = Victims("tests.kill_child")
     yield victims
     victims.close()
 

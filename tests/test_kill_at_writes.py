@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,54 +20,30 @@ from napari_sammed.session import Session
 from napari_sammed.session.journal import read_journal
 from napari_sammed.session.records import replay
 from napari_sammed.volume import read_volume, write_volume
+from tests.children import Child
 from tests.killing import WORK, image
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the victim forks")
-ROOT = Path(__file__).resolve().parents[1]
 EVERY = 5
 """The default tests kill at one call in so many, from another first one for each kind of work."""
 
 
-class Victims:
+class Victims(Child):
     """A process that forks workers, and what they say."""
-
-    def __init__(self) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.killing"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self._lines.get(timeout=120) == "up"
 
     def kill_one(self, work: str, folder: Path, number: int) -> tuple[list[str], bool]:
         """Let a worker work in a folder until the so-many-th call; what it said, and whether it was killed."""
-        self._process.stdin.write(f"{work} {folder} {number}\n")
-        self._process.stdin.flush()
+        self.send(f"{work} {folder} {number}")
         said: list[str] = []
-        while (line := self._lines.get(timeout=60)) not in ("killed", "finished"):
+        while (line := self.next()) not in ("killed", "finished"):
             assert not line.startswith("failed"), f"{work} at call {number}: {line}"
             said.append(line)
         return said, line == "killed"
 
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line.rstrip("\n"))
-
 
 @pytest.fixture(scope="module")
 def victims() -> Iterator[Victims]:
-    victims = Victims()
+    victims = Victims("tests.killing")
     yield victims
     victims.close()
 
