@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import signal
@@ -19,8 +20,9 @@ from torch import nn
 pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
 
 from napari_sammed.errors import Cancelled, InputError
-from napari_sammed.training.fitting import CURVE, STATE, Run, Standing, fit, learnt
+from napari_sammed.training.fitting import CURVE, STATE, Run, Standing, best_of, fit, learnt
 from napari_sammed.training.losses import Loss
+from tests.training.learners import Plane, batch
 
 
 class Line:
@@ -64,6 +66,7 @@ def test_it_learns_what_may_learn_and_nothing_else(tmp_path):
     standing = fit(task, cpu(tmp_path, steps=300, measure_every=100), progress=lambda *what: said.append(what))
     assert standing.step == 300 and standing.best > -0.6 and standing.curve[0]["score"] < standing.best
     assert torch.equal(task.network[0].weight, fixed)
+    assert said[0] == ("step 1 of 300", 0.0)
     assert len(said) == 300 and said[-1][0].startswith("step 300 of 300, loss 0.") and said[-1][1] == 299 / 300
     rows = list(csv.DictReader((tmp_path / CURVE).open()))
     assert [row["step"] for row in rows] == ["100", "200", "300"]
@@ -89,10 +92,10 @@ def test_it_ends_where_nothing_gets_better(tmp_path):
     assert fit(task, cpu(tmp_path, steps=120, patience=2)).step == 80
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, accumulate):
+@pytest.mark.parametrize("how", [{}, {"accumulate": 3}, {"average": 0.9}, {"precision": "bf16-mixed"}], ids=str)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, how):
     whole, halves, cancel = Line(), Line(), threading.Event()
-    run = cpu(tmp_path / "whole", accumulate=accumulate, clip=1.0)
+    run = cpu(tmp_path / "whole", clip=1.0, **how)
     fit(whole, run)
     there = replace(run, out=tmp_path / "halves")
     with pytest.raises(Cancelled):
@@ -124,6 +127,87 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
     fit(whole, cpu(tmp_path / "whole"))
     for name, value in learnt(whole.network).items():
         assert torch.equal(value, learnt(again.network)[name]), name
+
+
+class Steps(Plane):
+    """One draw and one loss a step, and plain descent, so that what an optimizer was given can be told."""
+
+    def optimizer(self):
+        return torch.optim.SGD(self.network.parameters(), lr=1.0)
+
+    def rate(self, step):
+        return 0.1
+
+    def losses(self, random, device):
+        x, y = batch(random, device)
+        self.said = self.network(x)
+        yield Loss((self.said - y).square().mean(), {})
+
+    def measure(self, device):
+        self.measured = {name: value.clone() for name, value in learnt(self.network).items()}
+        return {"score": float(next(self.scores)) if hasattr(self, "scores") else 0.0}
+
+
+def gradients(task, *draws):
+    """Of the mean loss of some draws, from how the loop numbers them at the first step."""
+    task.network.zero_grad()
+    for number in draws:
+        for loss in task.losses(np.random.default_rng([0, 0, 0, 2, number]), "cpu"):
+            (loss.total / len(draws)).backward()
+    return {name: parameter.grad for name, parameter in task.network.named_parameters()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3])
+def test_gradients_of_several_draws_are_averaged(tmp_path, accumulate):
+    task, other = Steps(), Steps()
+    fit(task, cpu(tmp_path, steps=1, accumulate=accumulate))
+    for name, grad in gradients(other, *range(accumulate)).items():
+        torch.testing.assert_close(learnt(task.network)[name], learnt(other.network)[name] - 0.1 * grad)
+
+
+def test_gradients_are_cut_down_to_a_norm(tmp_path):
+    task, other = Steps(), Steps()
+    fit(task, cpu(tmp_path, steps=1, clip=0.5))
+    grads = gradients(other, 0)
+    norm = torch.cat([grad.flatten() for grad in grads.values()]).norm()
+    assert norm > 1
+    for name, grad in grads.items():
+        torch.testing.assert_close(learnt(task.network)[name], learnt(other.network)[name] - 0.1 * 0.5 / norm * grad)
+
+
+def test_the_average_is_what_is_measured_and_left(tmp_path):
+    """Where nothing was ever better than the last."""
+    plain, task = Steps(), Steps()
+    plain.scores, task.scores = iter(range(9)), iter(range(9))
+    passed = [copy.deepcopy(learnt(plain.network))]
+    fit(plain, cpu(tmp_path / "plain", steps=8, measure_every=1), told=lambda s: passed.append(plain.measured))
+    fit(task, cpu(tmp_path / "average", steps=8, measure_every=4, average=0.6))
+    expected = passed[0]
+    for step, weights in enumerate(passed[1:]):
+        share = min(0.6, (step + 1) / (step + 10))
+        expected = {name: share * mean + (1 - share) * weights[name] for name, mean in expected.items()}
+    now = learnt(task.network)
+    torch.testing.assert_close(now, expected)
+    torch.testing.assert_close(task.measured, expected)
+    torch.testing.assert_close(best_of(tmp_path / "average"), expected)
+    state = torch.load(tmp_path / "average" / STATE, weights_only=True)
+    torch.testing.assert_close(state["network"], passed[-1])
+    assert not torch.allclose(now["0.weight"], passed[-1]["0.weight"], rtol=1e-3)
+
+
+def test_bfloat16_is_what_is_computed_in_and_not_what_is_learnt(tmp_path):
+    task = Steps()
+    standing = fit(task, cpu(tmp_path, steps=200, precision="bf16-mixed"))
+    assert task.said.dtype == torch.bfloat16
+    assert all(value.dtype == torch.float32 for value in learnt(task.network).values())
+    assert standing.loss < 1 < fit(Steps(), cpu(tmp_path / "one", steps=1)).loss
+
+
+def test_what_learns_is_told_so_again_after_a_measure(tmp_path):
+    task, modes = Line(), []
+    task.network[1].register_forward_hook(lambda module, *_: modes.append((module.training, task.network[0].training)))
+    fit(task, cpu(tmp_path, steps=6, measure_every=3))
+    assert modes == [*[(True, False)] * 6, (False, False)] * 2
 
 
 def test_a_finished_run_is_not_run_again_and_a_longer_one_goes_on(tmp_path):
@@ -160,7 +244,15 @@ def test_a_loss_that_is_no_number_is_told_and_the_state_kept(tmp_path):
     assert torch.load(tmp_path / STATE, weights_only=True)["standing"]["step"] >= 5
 
 
-@pytest.mark.parametrize(("how", "message"), [({"steps": 0}, "steps is at least 1"), ({"seed": -1}, "not negative")])
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"steps": 0}, "steps is at least 1"),
+        ({"seed": -1}, "not negative"),
+        ({"average": 1.0}, "below 1"),
+        ({"precision": "8"}, "one of 32-true"),
+    ],
+)
 def test_numbers_that_make_no_sense(tmp_path, how, message):
     with pytest.raises(InputError, match=message):
         fit(Line(), cpu(tmp_path, **how))
