@@ -20,7 +20,7 @@ from pathlib import Path
 
 from napari_sammed import __version__
 from napari_sammed.errors import InputError
-from napari_sammed.models import registry
+from napari_sammed.models import registry, tuned_store
 from napari_sammed.models.sources import by_hand
 from napari_sammed.models.storage import cache_folder
 
@@ -160,6 +160,8 @@ def _weights() -> Iterator[Finding]:
             yield Finding(f"weights of {name}", f"not on this machine; `napari-sammed models pull {name}` {verb}")
         elif row.path is not None:
             yield Finding(f"weights of {name}", f"{row.status}, {row.path}", row.status != "damaged")
+    for error in tuned_store.damaged():
+        yield Finding("tuned model", str(error), False)
 
 
 def has_display() -> bool:

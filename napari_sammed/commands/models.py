@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from napari_sammed.commands.terminal import download_bar, note, say, say_json
 from napari_sammed.errors import WeightsError
-from napari_sammed.models import registry
+from napari_sammed.models import registry, sums, tuned_store
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import ModelCard
+from napari_sammed.models.cards import CARDS
 from napari_sammed.models.identify import identify_file
 from napari_sammed.models.registry import Row
 from napari_sammed.models.sources import how_to_get, weight_file
@@ -65,10 +70,11 @@ def show(name: str, as_json: bool) -> None:
         "weights": "needs none" if card.weights is None else f"{row.status}{f', {row.path}' if row.path else ''}",
         "licence of the weights": card.weights.licence if card.weights else "",
         "remark": card.weights.note if card.weights else "",
-        "where to get them": "" if card.weights is None else how_to_get(card),
+        "where to get them": "" if card.weights is None or row.status == "tuned" else how_to_get(card),
         "sha256": _sum(card),
         "builds on the weights of": card.base,
         "cite": card.citation,
+        **_tuning(name),
     }
     if as_json:
         say_json({key.replace(" ", "_"): value for key, value in facts.items()})
@@ -78,9 +84,66 @@ def show(name: str, as_json: bool) -> None:
             say(f"{key}: {value}")
 
 
+def add(file: Path, name: str | None, as_json: bool) -> None:
+    """Take a tuned file in, so that every face offers it."""
+    model = tuned_store.add(file, name, registry.names())
+    base = registry.row(model.card.base)
+    if as_json:
+        say_json({"model": model.name, "title": model.card.title, "path": str(model.path), "base": base.name})
+        return
+    say(f"{model.name}: {model.card.title}, {model.path}")
+    use = "segment IMAGE --model" if registry.card(model.name).prompts else "auto IMAGE --model"
+    say(f"Use it with `napari-sammed {use} {model.name}`, and in napari and 3D Slicer as any other.")
+    if base.status == "absent":
+        note(f"It adds to the weights of {base.title}, which are not on this machine. {base.first_use}")
+
+
+def remove(name: str, yes: bool, as_json: bool) -> None:
+    """Delete a tuned model's file, if the user means it."""
+    found = tuned_store.find_file(name)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise WeightsError(f"{found} would be deleted: say --yes to that")
+        typer.confirm(f"Delete {found}?", abort=True, err=True)
+    path = tuned_store.remove(name)
+    if as_json:
+        say_json({"removed": name, "path": str(path)})
+    else:
+        say(f"{name} is no longer here: {path} is deleted.")
+
+
+def _tuning(name: str) -> dict[str, Any]:
+    """What is known of a tuned model only."""
+    model = None if name in {card.name for card in CARDS} else tuned_store.find(name)
+    if model is None:
+        return {}
+    card = model.card
+    return {
+        "tuned from": f"{card.base} with the sha256 {card.base_sha256}",
+        "recipe": card.recipe,
+        "structures": ", ".join(card.classes),
+        "learnt from": _listed(card.data),
+        "Dice before": _listed(card.before),
+        "Dice after": _listed(card.after),
+        "settings": _listed(card.settings),
+        "seed": str(card.seed),
+        "made": f"{card.date} by napari-sammed {card.version}",
+    }
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.3f}" if isinstance(value, float) and 0.001 < abs(value) < 1 else f"{key} {value}"
+        for key, value in values.items()
+    )
+
+
 def _sum(card: ModelCard) -> str:
     if card.weights is None:
         return ""
+    if card.weights.source == "tuned":
+        found = store.locate(card)
+        return "" if found is None else sums.sha256_of(found)
     recorded = f" (recorded by {card.weights.recorded_by})" if card.weights.recorded_by else ""
     return f"{card.weights.sha256}{recorded}" if card.weights.sha256 else "not published"
 
@@ -123,6 +186,8 @@ def verify(name: str | None, weights: Path | None, as_json: bool) -> None:
         raise WeightsError(f"say which model {weights} is for: napari-sammed models verify NAME --weights FILE")
     if name is not None:
         card = registry.card(name)
+        if weights is not None and weight_file(card).source == "tuned":
+            raise WeightsError(f"{name} is a tuned model, whose file is its own: leave out {weights}")
         checked = [store.verify(card, weights)]
         names = [name]
         if weights is not None:
@@ -156,6 +221,8 @@ def _try(card: ModelCard, path: Path) -> None:
 
 def _judgement(name: str, found: store.Verified) -> str:
     file = weight_file(registry.card(name))
+    if file.source == "tuned":
+        return "whole, a tuned model"
     if not file.sha256:
         return "whole; its makers publish no sum to compare with"
     if not found.official:

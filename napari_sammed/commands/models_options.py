@@ -57,6 +57,30 @@ def _models_show(name: str, as_json: Json = False) -> None:
     show(name, as_json)
 
 
+@models_app.command("add")
+def _models_add(
+    file: Annotated[Path, typer.Argument(help="A tuned file, as `finetune` writes them.", metavar="FILE")],
+    name: Annotated[str | None, typer.Option(help="Other than the one in the file.", metavar="NAME")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a tuned model in: a copy of its file, which every command, napari and 3D Slicer then know by its name."""
+    from napari_sammed.commands.models import add
+
+    add(file, name, as_json)
+
+
+@models_app.command("remove")
+def _models_remove(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete the copy of a tuned model's file that `models add` made; other models stay."""
+    from napari_sammed.commands.models import remove
+
+    remove(name, yes, as_json)
+
+
 @models_app.command("identify")
 def _models_identify(
     file: Annotated[Path, typer.Argument(help="Weight file of any origin.", metavar="FILE")], as_json: Json = False

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sammed.errors import WeightsError
-from napari_sammed.models import fingerprint
+from napari_sammed.models import fingerprint, tuned
 from napari_sammed.models import weights as store
 from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
 from napari_sammed.models.fitting import Plan, build, check_fit, fill, shapes_of, stand_ins
@@ -74,6 +74,11 @@ def assemble(
         If a file is damaged, is not a file of tensors, belongs to another model, or lacks something. Says what the
         file is and which model to use it with.
     """
+    if tuned.is_tuned(path):
+        raise WeightsError(
+            f"{path} is a tuned model, of {tuned.read_card(path).base}: take it in with `napari-sammed models add "
+            f"{path.name}`, then choose it by its name"
+        )
     checked = store.check_sum(path, card) if store.is_promised(path, card) else None
     plan = _plan(card, open_checkpoint(path), find_base or store.obtain_base, config or {})
     checked = checked or store.check_sum(path, card)

@@ -43,9 +43,9 @@ class WeightFile:
         Bytes; 0 where nobody has published it.
     sha256 : str
         Empty where nobody has published it.
-    source : {"pypi", "hub", "url", "file"}
+    source : {"pypi", "hub", "url", "file", "tuned"}
         ``pypi``: a member of a package's wheel; ``hub``: a file of a model hub's repository; ``url``: a plain download;
-        ``file``: the user fetches it by hand, following `location`.
+        ``file``: the user fetches it by hand, following `location`; ``tuned``: made by training on somebody's machine.
     location : str
         ``project==version/member/path`` for pypi, ``owner/name/path`` for hub, the address, or instructions.
     licence : str
@@ -61,7 +61,7 @@ class WeightFile:
     filename: str
     size: int
     sha256: str
-    source: Literal["pypi", "hub", "url", "file"]
+    source: Literal["pypi", "hub", "url", "file", "tuned"]
     location: str
     licence: str
     permissive: bool = True

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from napari_sammed.models import fingerprint, sums
+from napari_sammed.models import fingerprint, sums, tuned, tuned_store
 from napari_sammed.models.base import ModelCard
 from napari_sammed.models.cards import CARDS
-from napari_sammed.models.checkpoints import open_checkpoint
+from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
 
 _QUICK = 500_000_000  # bytes that are read in a few seconds
 _AS_LONG = "It is as long as the published file; `models verify NAME --weights FILE` compares its sum."
@@ -70,6 +70,8 @@ def identify_file(path: str | Path) -> Identified:
     path = Path(path).expanduser().absolute()
     file = open_checkpoint(path)
     size = path.stat().st_size
+    if tuned.is_tuned(path):
+        return _identified_tuned(path, size, file)
     found = fingerprint.identify(file.shapes) or fingerprint.Identity("")
     here = {card.name: card for card in CARDS}
     likely = any(card.weights and card.weights.size == size for card in CARDS)
@@ -85,6 +87,27 @@ def identify_file(path: str | Path) -> Identified:
         sha256=sha256,
         details=found.details,
         remark="" if published else remark,
+        tensors=len(file.shapes),
+        values=sum(prod(shape) for shape in file.shapes.values()),
+        wrapping=file.wrapping,
+    )
+
+
+def _identified_tuned(path: Path, size: int, file: Checkpoint) -> Identified:
+    """By its card; the registry may know the same file under its name."""
+    card = tuned.read_card(path)
+    sha256 = sums.sha256_of(path)
+    known = [name for name, model in tuned_store.here().items() if sums.sha256_of(model.path) == sha256]
+    taken_in = "" if known else f" Take it in with `napari-sammed models add {path.name}`."
+    return Identified(
+        path=path,
+        size=size,
+        system=f"{card.title}, a tuned {card.model}",
+        models=tuple(known),
+        published="",
+        sha256=sha256,
+        details={"name": card.name, "adds_to": card.base, "recipe": card.recipe, "date": card.date},
+        remark=tuned_store.figures(card) + taken_in,
         tensors=len(file.shapes),
         values=sum(prod(shape) for shape in file.shapes.values()),
         wrapping=file.wrapping,

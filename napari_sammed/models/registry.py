@@ -12,6 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from napari_sammed.errors import InputError, WeightsError
+from napari_sammed.models import tuned_store
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import AutomaticModel, ModelCard, PromptableModel
 from napari_sammed.models.cards import CARDS
@@ -22,7 +23,9 @@ from napari_sammed.prompts import Point, Prompt, Stroke
 if TYPE_CHECKING:
     from torch import nn
 
-Status: TypeAlias = Literal["not needed", "absent", "present", "verified", "no sum", "own file", "damaged"]
+    from napari_sammed.models.assembly import Assembled
+
+Status: TypeAlias = Literal["not needed", "absent", "present", "verified", "no sum", "own file", "tuned", "damaged"]
 
 _BY_NAME = {known.name: known for known in CARDS}
 
@@ -47,7 +50,8 @@ class Row:
         Where they lie on this machine.
     status : str
         ``not needed``, ``absent``, ``present`` (not checked), ``verified`` (the published sum), ``no sum`` (whole,
-        but there is no published sum to compare with), ``own file`` (whole, but not the published one), ``damaged``.
+        but there is no published sum to compare with), ``own file`` (whole, but not the published one), ``tuned`` (a
+        file that adds to another model's weights), ``damaged``.
     first_use : str
         What happens when the model is used without its weights being here, in a sentence.
     """
@@ -66,8 +70,8 @@ class Row:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all models, the default for boxes first."""
-    return tuple(_BY_NAME)
+    """Names of all models, the default for boxes first; tuned ones, as they are on this machine now, last."""
+    return (*_BY_NAME, *tuned_store.here())
 
 
 def default_for(ndim: int, prompt: Prompt) -> str:
@@ -97,9 +101,13 @@ def card(name: str) -> ModelCard:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), _BY_NAME, n=1)
+    tuned = tuned_store.find(name)
+    if tuned is not None:
+        return tuned_store.as_model_card(tuned)
+    known = names()
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(f"there is no model {name!r}; {hint}Known models: {', '.join(_BY_NAME)}")
+    raise InputError(f"there is no model {name!r}; {hint}Known models: {', '.join(known)}")
 
 
 def load(
@@ -123,7 +131,7 @@ def load(
     weights : str or Path, or sequence of them, optional
         A weight file of the user's own, or a folder with one. For SAMed it is the LoRA file; the SAM file that this
         adds to may be given as well, in any order, else it is looked for beside it, then where
-        `napari_sammed.models.weights` looks.
+        `napari_sammed.models.weights` looks. For a tuned model it is the file that this adds to.
     device : str
         As torch names it; models without a network ignore it.
     progress, cancel
@@ -146,11 +154,7 @@ def load(
         if files:
             raise WeightsError(f"{name} needs no weights; leave out {files[0]}")
         return cast(PromptableModel, _implementation(chosen)())
-    own, base = _own_and_base(chosen, files)
-    path = store.obtain(chosen, own, progress, cancel)
-    from napari_sammed.models.assembly import assemble
-
-    parts = assemble(chosen, path, partial(store.obtain_base, weights=base, progress=progress, cancel=cancel))
+    parts = _assembled(chosen, files, progress, cancel)
     implementation = _implementation(chosen)
     options = {**parts.options}
     if getattr(implementation, "has_half_precision", False):
@@ -158,8 +162,27 @@ def load(
 
         options["dtype"] = getattr(torch, precision)
     model = implementation(parts.network, parts.sha256, device, **options)
-    model.notes = parts.notes
+    model.card, model.notes = chosen, parts.notes
     return cast("PromptableModel | AutomaticModel", model)
+
+
+def _assembled(
+    chosen: ModelCard, files: list[str | Path], progress: Progress | None, cancel: Event | None
+) -> Assembled:
+    """A model's network from its files, which are fetched if need be."""
+    tuned = None if chosen.name in _BY_NAME else tuned_store.find(chosen.name)
+    if tuned is not None:
+        if len(files) > 1:
+            raise WeightsError(f"{chosen.title} takes one weight file, that of {chosen.base}: leave the others out")
+        base = store.obtain(card(chosen.base), files[0] if files else None, progress, cancel)
+        from napari_sammed.models.tuned_assembly import assemble_tuned
+
+        return assemble_tuned(tuned.path, base, tuned.card)
+    own, base = _own_and_base(chosen, files)
+    path = store.obtain(chosen, own, progress, cancel)
+    from napari_sammed.models.assembly import assemble
+
+    return assemble(chosen, path, partial(store.obtain_base, weights=base, progress=progress, cancel=cancel))
 
 
 def _own_and_base(chosen: ModelCard, files: list[str | Path]) -> tuple[str | Path | None, str | Path | None]:
@@ -232,12 +255,15 @@ def _status(shown: ModelCard, path: Path | None, verify: bool) -> Status:
         return "not needed"
     if path is None:
         return "absent"
+    tuned = shown.weights.source == "tuned"
     if not verify:
-        return "present"
+        return "tuned" if tuned else "present"
     try:
         checked = store.verify(shown, fresh=False)
     except WeightsError:
         return "damaged"
+    if tuned:
+        return "tuned"
     if not shown.weights.sha256:
         return "no sum"
     return "verified" if checked.official else "own file"

@@ -56,7 +56,7 @@ def how_to_get(card: ModelCard) -> str:
 
 def by_hand(card: ModelCard) -> bool:
     """Whether a person must fetch a model's weights, since no program can."""
-    return card.weights is not None and card.weights.source == "file"
+    return card.weights is not None and card.weights.source in ("file", "tuned")
 
 
 def weight_file(card: ModelCard) -> WeightFile:

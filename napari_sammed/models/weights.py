@@ -18,7 +18,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from napari_sammed.errors import FetchError, WeightsError
-from napari_sammed.models import checkpoints, sums
+from napari_sammed.models import checkpoints, sums, tuned, tuned_store
 from napari_sammed.models.cards import CARDS
 from napari_sammed.models.downloads import fetch_hub, fetch_url
 from napari_sammed.models.sources import (
@@ -79,6 +79,9 @@ def locate(card: ModelCard, weights: str | Path | None = None) -> Path | None:
         If what the user names or the folder in ``NAPARI_SAMMED_WEIGHTS`` does not exist, or the model needs none.
     """
     file = weight_file(card)
+    if file.source == "tuned" and weights is None:
+        model = tuned_store.find(card.name)
+        return None if model is None else model.path
     if weights is not None:
         path = Path(weights).expanduser().absolute()
         if path.is_dir():
@@ -233,7 +236,9 @@ def verify(card: ModelCard, weights: str | Path | None = None, *, fresh: bool = 
         If there are none, or they are damaged.
     """
     found = check_sum(obtain(card, weights, download=False), card, fresh=fresh)
-    if not found.official:
+    if weights is None and weight_file(card).source == "tuned":
+        tuned.read_tensors(found.path, tuned.read_card(found.path))
+    elif not found.official:
         checkpoints.open_checkpoint(found.path).test()
     return found
 

@@ -155,7 +155,11 @@ def without_lora(module: nn.Module) -> nn.Module:
     """
     if not _updated_layers(module):
         return module
-    module = copy.deepcopy(module)
+    return as_plain(copy.deepcopy(module))
+
+
+def as_plain(module: nn.Module) -> nn.Module:
+    """``module`` itself, in which every update is now merged into a plain layer."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LowRankUpdate):
