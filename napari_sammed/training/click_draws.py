@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,6 +41,11 @@ class Drawn:
     targets: Tensor
     samples: Samples | None
 
+    def to(self, device: torch.device) -> Drawn:
+        """The same with its tensors there."""
+        tensors = (tensor.to(device) for tensor in (self.features, self.pixels, self.targets))
+        return Drawn(*tensors, self.samples)
+
     def walks(self, points: Tensor, labels: Tensor, before: Tensor | None) -> Tensor:
         """Random walks from each object's clicks, about its answer before (B, 1, 128, 128), as the head takes them."""
         answers = [None] * len(points) if before is None else before[:, 0].numpy()
@@ -49,20 +53,18 @@ class Drawn:
         return torch.from_numpy(np.stack([walked(self.samples, p, k, FRAME // 2, b) for p, k, b in given]))
 
 
-def draw(path: Path, random: np.random.Generator, objects: int = OBJECTS, *, plain: bool = False) -> Drawn | None:
+def draw(picture: Encoded, random: np.random.Generator, objects: int = OBJECTS, *, plain: bool = False) -> Drawn | None:
     """Some objects of a picture; None if it has none that is large enough.
 
     Parameters
     ----------
-    path : Path
-        Of the picture.
+    picture : Encoded
     random : Generator
     objects : int
         How many, or fewer.
     plain : bool
         Neither turned nor mirrored.
     """
-    picture = Encoded.read(path)
     shares = F.avg_pool2d(torch.from_numpy(picture.masks).float(), 2)
     large = np.flatnonzero((shares > 0.5).sum((1, 2)).numpy() >= _LEAST)
     if not len(large):

@@ -20,6 +20,7 @@ import numpy as np
 from skimage import data as photographs
 
 from napari_sammed.intensity import Window
+from napari_sammed.models.base import Embedding
 from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.prompts import Prompts
 from napari_sammed.training.invented import invent
@@ -77,6 +78,14 @@ class Encoded:
     pixels: np.ndarray
 
     @classmethod
+    def of(cls, picture: Picture, embedding: Embedding) -> Encoded:
+        """A picture, and LiteMedSAM's embedding of it."""
+        masks = picture.masks
+        frames = np.zeros((len(masks), SIDE, SIDE), bool)
+        frames[:, : masks.shape[1], : masks.shape[2]] = masks
+        return cls(embedding.features[0].half().cpu().numpy(), frames, picture.pixels)
+
+    @classmethod
     def read(cls, path: Path) -> Encoded:
         with np.load(path, allow_pickle=False) as kept:
             masks = np.unpackbits(kept["masks"], axis=-1).astype(bool)
@@ -88,6 +97,11 @@ class Encoded:
         with part.open("wb") as file:
             np.savez(file, features=self.features, masks=np.packbits(self.masks, axis=-1), pixels=self.pixels)
         part.rename(path)
+
+
+def encode(model: LiteMedSAM, image: Volume) -> Embedding:
+    """Of a flat 8-bit image."""
+    return model.embed(image, model.plan(image.grid, Prompts(), None), Window("as-is"))
 
 
 class Painter:
@@ -114,9 +128,7 @@ class Painter:
             elif len(picture.masks):
                 embedding, masks = self._embed(image), picture.masks
             if len(masks):
-                frames = np.zeros((len(masks), SIDE, SIDE), bool)
-                frames[:, : masks.shape[1], : masks.shape[2]] = masks
-                return Encoded(embedding.features[0].half().numpy(), frames, picture.pixels)
+                return Encoded.of(Picture(picture.pixels, masks), embedding)
 
     def _picture(self, random: np.random.Generator, number: int) -> tuple[Picture, bool]:
         """A picture, and whether what can be seen in it has labels."""
@@ -143,8 +155,8 @@ class Painter:
         whole = np.ones(pixels.shape[:2], np.uint8)
         return Source(pixels, whole, (1.0, 1.0), "8-bit", single=False).picture(random)
 
-    def _embed(self, image: Volume):
-        return self._model.embed(image, self._model.plan(image.grid, Prompts(), None), Window("as-is"))
+    def _embed(self, image: Volume) -> Embedding:
+        return encode(self._model, image)
 
 
 def _source(folder: Path, settings: dict) -> Source:

@@ -119,7 +119,7 @@ def boxed(
             sides *= np.exp(care * random.normal(0, 0.25, 2))
         (top, left), (bottom, right) = (centre - sides / 2).clip(0, 255), (centre + sides / 2).clip(0, 255)
         corners.append((left, top, right, bottom))
-    sparse, dense = network.prompt_encoder(boxes=torch.tensor(corners, dtype=torch.float32))
+    sparse, dense = network.prompt_encoder(boxes=torch.tensor(corners, dtype=torch.float32, device=features.device))
     masks, _ = network.mask_decoder(
         image_embeddings=features,
         image_pe=network.prompt_encoder.get_dense_pe(),

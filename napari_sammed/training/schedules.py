@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def polynomial(
     step: int, base: float, steps: int, *, warm_up: int = 0, exponent: float = 0.9, late: bool = False
@@ -35,3 +37,23 @@ def polynomial(
     if step < warm_up:
         return base * (step + 1) / warm_up
     return base * max(0.0, 1 - (step - warm_up) / steps) ** exponent
+
+
+def cosine(step: int, base: float, steps: int, *, warm_up: int = 0, least: float = 0.01) -> float:
+    """A rate that falls as half a cosine, and rises in a straight line meanwhile.
+
+    Parameters
+    ----------
+    step : int
+        0-based.
+    base : float
+        What it falls from.
+    steps : int
+        Of the fall, from the first step on; later ones have the lowest rate.
+    warm_up : int
+        Steps of the rise.
+    least : float
+        Share of `base` that is added throughout.
+    """
+    fall = 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))) + least
+    return base * min(1.0, (step + 1) / max(warm_up, 1)) * fall

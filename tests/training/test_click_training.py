@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from napari_sammed import networks
+from napari_sammed.errors import InputError
 from napari_sammed.networks.click_head import ClickHead
-from napari_sammed.training import click_training
 from napari_sammed.training.click_draws import draw
+from napari_sammed.training.click_learning import following, losses, overlaps
 from napari_sammed.training.click_pictures import Encoded, make, path_of
-from napari_sammed.training.click_training import begin_with, following, losses, overlaps, train
+from napari_sammed.training.click_training import ClickTask, begin_with, settings, train
 from napari_sammed.training.click_users import Clicker, mistaken
+from napari_sammed.training.schedules import cosine
 from tests.tiny_models import tiny_config
 
 
@@ -130,18 +135,18 @@ def test_pictures_are_turned_as_a_whole(pictures):
     """The features say where the disc is: turned and mirrored, they still do."""
     ways = set()
     for seed in range(30):
-        drawn = draw(path_of(pictures, 3), np.random.default_rng(seed))
+        drawn = draw(Encoded.read(path_of(pictures, 3)), np.random.default_rng(seed))
         shown = torch.nn.functional.avg_pool2d(drawn.targets[:1], 2)[0]
         assert ((drawn.features[0, 0] > 0.5) == (shown > 0.5)).float().mean() > 0.98
         assert ((drawn.pixels[0, 0] > 0.5)[::2, ::2] == (drawn.targets[0] > 0.5)).float().mean() > 0.98
         ways.add(tuple(np.argwhere(shown.numpy() > 0.5).mean(0).round().astype(int)))
     assert len(ways) == 8
-    plain = draw(path_of(pictures, 3), np.random.default_rng(0), plain=True)
+    plain = draw(Encoded.read(path_of(pictures, 3)), np.random.default_rng(0), plain=True)
     np.testing.assert_array_equal(plain.pixels[0, 0].numpy() > 0.5, Encoded.read(path_of(pictures, 3)).masks[0])
 
 
 def test_walks_of_several_objects_are_the_same_as_of_one(pictures):
-    drawn = draw(path_of(pictures, 3), np.random.default_rng(0), plain=True)
+    drawn = draw(Encoded.read(path_of(pictures, 3)), np.random.default_rng(0), plain=True)
     points, labels = Clicker(drawn.targets.numpy() > 0.5, None).click(np.zeros(drawn.targets.shape, bool))
     before = 4 * (2 * drawn.targets[:, None] - 1)
     walks = drawn.walks(points, labels, before)
@@ -154,7 +159,7 @@ def test_encoded_pictures_come_back(pictures):
     read = Encoded.read(path_of(pictures, 3))
     assert read.features.dtype == np.float16
     assert read.masks.shape == (1, 256, 256)
-    drawn = draw(path_of(pictures, 3), np.random.default_rng(0), 4)
+    drawn = draw(Encoded.read(path_of(pictures, 3)), np.random.default_rng(0), 4)
     assert drawn.targets.shape == (4, 128, 128)
     assert not list(pictures.glob("*.part"))
 
@@ -163,20 +168,33 @@ def test_what_is_there_is_not_made_again(pictures):
     make(lambda number: pytest.fail("made again"), pictures, range(1, 13))
 
 
-def test_training_learns_and_goes_on_after_a_stop(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(click_training, "ClickHead", lambda: ClickHead(widths=(8, 8, 16, 16), heads=2, head_dim=4))
-    monkeypatch.setattr(click_training, "PICTURES", 1)
+def small() -> ClickHead:
+    torch.manual_seed(0)
+    return ClickHead(widths=(8, 8, 16, 16), heads=2, head_dim=4)
+
+
+def test_training_learns_and_goes_on_after_a_stop(pictures, tmp_path):
     out = tmp_path / "out"
     boxes = networks.create("litemedsam", {**tiny_config("litemedsam"), "prompt_embed_dim": 256})
-    train(pictures, out, boxes, steps=4, rate=3e-3, seed=0, every=2)
-    (out / "click.safetensors").unlink()
-    train(pictures, out, boxes, steps=20, rate=3e-3, seed=0, every=8)
-    rows = [line.split(",") for line in (out / "curve.csv").read_text().splitlines()]
-    assert [int(row[0]) for row in rows] == [2, 4, 8, 16, 20]
-    assert float(rows[-1][6]) > float(rows[0][6]), "three clicks find a disc that the features show"
+
+    for steps in (5, 10):
+        task = ClickTask(small(), pictures, boxes, 20, 3e-3)
+        train(task, replace(settings(out, steps, every=5), accumulate=1))
+    rows = list(csv.DictReader((out / "curve.csv").open()))
+    assert [int(row["step"]) for row in rows] == [5, 10]
+    assert float(rows[-1]["3 clicks"]) > float(rows[0]["3 clicks"]), "three clicks find a disc that the features show"
     kept = load_file(out / "click.safetensors")
-    assert all(value.dtype == torch.float16 for value in kept.values())
-    ClickHead(widths=(8, 8, 16, 16), heads=2, head_dim=4).load_state_dict(kept)
-    train(pictures, tmp_path / "more", boxes, 1, 0.0, seed=0, every=1, begin=out / "click.safetensors")
-    again = load_file(tmp_path / "more" / "click.safetensors")
-    assert all(torch.allclose(again[key], value, atol=1e-3) for key, value in kept.items())
+    assert all(torch.equal(kept[key], value.half()) for key, value in task.network.state_dict().items())
+    small().load_state_dict(kept)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no pictures"):
+        ClickTask(small(), tmp_path, None, 20)
+
+
+def test_the_rate_falls_as_half_a_cosine():
+    rates = [cosine(step, 2.0, 100, warm_up=10) for step in (0, 9, 50, 100, 200)]
+    assert rates == pytest.approx(
+        [0.202 - 0.00005, 2.0 * (0.5 + 0.5 * np.cos(0.09 * np.pi) + 0.01), 1.02, 0.02, 0.02], rel=1e-3
+    )
