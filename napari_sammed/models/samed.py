@@ -55,6 +55,8 @@ class SAMed:
         Names of classes 1, 2, ...; without, eight classes are the organs of the Synapse challenge, others are numbered.
     sampled_size : int
         Rows, and columns, to which slices are brought first; 224 in the published training.
+    window : Window
+        In which images that are not 8-bit were seen in training.
     dtype : torch.dtype
         In which the image encoder multiplies matrices, see `napari_sammed.networks.optimized`.
 
@@ -75,6 +77,7 @@ class SAMed:
         classes: Sequence[str] | None = None,
         *,
         sampled_size: int = 224,
+        window: Window = TRAINED_WINDOW,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         count = network.mask_decoder.num_mask_tokens - 1
@@ -89,6 +92,7 @@ class SAMed:
         self.network = optimized(network.to(self.device).eval(), dtype)
         self.side = self.network.prompt_encoder.input_size[0]
         self.sampled_size = sampled_size
+        self.window = window
 
     def segment(
         self,
@@ -101,7 +105,7 @@ class SAMed:
         """Label an image or a volume; see `napari_sammed.models.base.AutomaticModel.segment`.
 
         The network always sees whole axial slices, which it was trained on: `within` says which of them, and which
-        part of their labels is wanted. Without a window it is `TRAINED_WINDOW`; 8-bit images, which cannot be in
+        part of their labels is wanted. Without a window it is that of the training; 8-bit images, which cannot be in
         Hounsfield units, are taken as they are.
         """
         box = image.grid.box if within is None else within.intersect(image.grid.box)
@@ -121,7 +125,7 @@ class SAMed:
         stack = view.turn(_grey(image))[slices]
         _check_finite(stack)
         if window is None:
-            window = Window.preset("as-is") if image.dtype == np.uint8 else TRAINED_WINDOW
+            window = Window.preset("as-is") if image.dtype == np.uint8 else self.window
         limits = window.limits(image)
         labels = np.zeros(box.shape, np.uint8)
         turned = view.turn(labels)

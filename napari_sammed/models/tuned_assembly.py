@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_sammed import networks
 from napari_sammed.errors import WeightsError
+from napari_sammed.intensity import Window
 from napari_sammed.models import fingerprint, tuned
 from napari_sammed.models import weights as store
 from napari_sammed.models.assembly import Assembled, assemble
@@ -63,7 +64,7 @@ def assemble_tuned(
     sha256 = hashlib.sha256(f"{card.sum} {card.base_sha256}".encode()).hexdigest()
     if card.model == "samed":
         network = _samed(card, tensors, base, path, config or {})
-        return Assembled(network, sha256, options={"classes": card.classes})
+        return Assembled(network, sha256, options={"classes": card.classes, **_seen(card)})
     parts = assemble(base_card, base, config=config)
     if card.model == "click":
         from napari_sammed.models.click import shipped_head
@@ -133,6 +134,17 @@ def _samed(
         raise WeightsError(f"{path} and {base} do not make a whole {card.title}: {difference}")
     fill(network, state)
     return network
+
+
+def _seen(card: TunedCard) -> dict[str, Any]:
+    """How SAMed saw images in training, where that was not as published."""
+    options: dict[str, Any] = {}
+    if card.settings.get("window") == "percentiles":
+        options["window"] = Window.preset("percentiles")
+    size = card.settings.get("sampled_size")
+    if isinstance(size, int) and 16 <= size <= 2048:
+        options["sampled_size"] = size
+    return options
 
 
 def _whole(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:

@@ -20,25 +20,11 @@ from napari_sammed.models.samed import to_frame, zoom
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.networks.official_files import is_lora_key
 from napari_sammed.training import losses
+from napari_sammed.training.material import Material
+from napari_sammed.training.samed_slices import Slice, Slices, class_names, window_for
 from napari_sammed.training.schedules import polynomial
 
 _TURN = 20  # degrees, at most
-
-
-@dataclass(frozen=True)
-class Slice:
-    """What is learnt from.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32
-        Grey values 0 to 1, in the orientation of `napari_sammed.models.samed`.
-    labels : ndarray of uint8
-        Classes, of the same shape.
-    """
-
-    pixels: np.ndarray
-    labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,6 +49,11 @@ class SamedSettings:
         Rows, and columns, to which slices are brought first.
     augmented : bool
         Turned and mirrored at random.
+    labelled : float
+        Share of the slices of a step that are drawn from those in which there is something; 0 for all as they come, as
+        published.
+    measured : int
+        Slices of a case at most that are measured, spread evenly over what is labelled; 0 for all.
     """
 
     rate: float = 0.005
@@ -75,6 +66,8 @@ class SamedSettings:
     dice: float = 0.8
     sampled_size: int = 224
     augmented: bool = True
+    labelled: float = 0.0
+    measured: int = 0
 
 
 class SamedTask:
@@ -84,31 +77,40 @@ class SamedTask:
     ----------
     network : PromptableNetwork
         ``networks.create("samed")`` or ``"samed_s"`` with the weights of SAM loaded; what is learnt is marked here.
-    train, held_out : sequence of Slice
-    settings : SamedSettings
+    material : Material
+        Grey images; where nothing is held out, what is learnt from is measured.
+    settings : SamedSettings, optional
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the classes 1, 2, ...
+    window : Window
+        In which images that are not 8-bit are seen.
 
     Raises
     ------
     InputError
-        If there is nothing to learn from, or a label that the network has no class for.
+        If the network has another number of classes, or an image is in colour.
     """
 
     def __init__(
         self,
         network: PromptableNetwork,
-        train: Sequence[Slice],
-        held_out: Sequence[Slice],
+        material: Material,
         settings: SamedSettings | None = None,
     ) -> None:
-        if not train:
-            raise InputError("There are no slices to learn from.")
-        self.classes = network.mask_decoder.num_mask_tokens - 1
-        largest = max(int(item.labels.max()) for item in (*train, *held_out))
-        if largest > self.classes:
-            raise InputError(f"There is a label {largest}, but the network knows {self.classes} classes.")
+        self.classes = class_names(material)
+        count = network.mask_decoder.num_mask_tokens - 1
+        if count != len(self.classes):
+            raise InputError(f"There are {len(self.classes)} structures, but the network knows {count} classes.")
         self.network = network
         self.settings = settings or SamedSettings()
-        self._train, self._held_out = train, held_out
+        self.window = window_for([example.image for example in material.train])
+        self._train = [Slices(example, self.classes, self.window) for example in material.train]
+        self._measured = [Slices(example, self.classes, self.window) for example in material.held_out or material.train]
+        self._all = [(case, index) for case, slices in enumerate(self._train) for index in range(len(slices))]
+        self._labelled = [(case, int(i)) for case, slices in enumerate(self._train) for i in slices.labelled()]
         self._side = network.prompt_encoder.input_size[0]
         mark(network)
 
@@ -121,8 +123,7 @@ class SamedTask:
         return polynomial(step, of.rate, of.steps, warm_up=of.warm_up, exponent=of.exponent, late=True)
 
     def losses(self, random: np.random.Generator, device: torch.device) -> Iterator[losses.Loss]:
-        chosen = random.choice(len(self._train), self.settings.batch, replace=len(self._train) < self.settings.batch)
-        items = [self._train[index] for index in chosen]
+        items = [self._train[case][index] for case, index in self._drawn(random)]
         if self.settings.augmented:
             items = [augmented(item, random) for item in items]
         logits = self._logits([item.pixels for item in items], device)
@@ -133,19 +134,31 @@ class SamedTask:
         )
 
     def measure(self, device: torch.device) -> Mapping[str, float]:
-        """Mean Dice of the classes over the slices that are kept, pixels of all slices together."""
-        common, both = np.zeros(self.classes), np.zeros(self.classes)
-        for item in self._held_out or self._train:
-            logits = F.interpolate(self._logits([item.pixels], device).float(), self._side, mode="bilinear")
-            found = zoom(logits[0].argmax(0).byte().cpu().numpy(), item.labels.shape, order=0)
-            for number in range(self.classes):
-                mask, true = found == number + 1, item.labels == number + 1
-                common[number] += 2 * (mask & true).sum()
-                both[number] += mask.sum() + true.sum()
-        seen = both > 0
-        dice = common[seen] / both[seen]
-        each = {f"class {number + 1}": float(value) for number, value in zip(np.flatnonzero(seen), dice, strict=True)}
-        return {"score": float(dice.mean()) if seen.any() else 0.0, **each}
+        """Dice of each structure, as its mean over the cases that have it, and the mean of these."""
+        found: dict[str, list[float]] = {name: [] for name in self.classes}
+        for slices in self._measured:
+            common, both, there = np.zeros((3, len(self.classes)))
+            for index in slices.some(self.settings.measured):
+                item = slices[index]
+                logits = F.interpolate(self._logits([item.pixels], device).float(), self._side, mode="bilinear")
+                labels = zoom(logits[0].argmax(0).byte().cpu().numpy(), item.labels.shape, order=0)
+                for number in range(len(self.classes)):
+                    mask, true = labels == number + 1, item.labels == number + 1
+                    common[number] += 2 * (mask & true).sum()
+                    both[number] += mask.sum() + true.sum()
+                    there[number] += true.sum()
+            for name, numerator, denominator, size in zip(self.classes, common, both, there, strict=True):
+                if size:
+                    found[name].append(float(numerator / denominator))
+        dice = {name: float(np.mean(values)) for name, values in found.items() if values}
+        return {"score": float(np.mean(list(dice.values()))) if dice else 0.0, **dice}
+
+    def _drawn(self, random: np.random.Generator) -> Iterator[tuple[int, int]]:
+        """Cases and slices of a step."""
+        filled = round(self.settings.batch * self.settings.labelled)
+        for places, count in ((self._labelled, filled), (self._all, self.settings.batch - filled)):
+            for number in random.choice(len(places), count, replace=len(places) < count):
+                yield places[number]
 
     def _logits(self, slices: Sequence[np.ndarray], device: torch.device) -> Tensor:
         inputs = np.stack([to_frame(pixels, self.settings.sampled_size, self._side) for pixels in slices])
