@@ -28,6 +28,10 @@ _LABEL_SUFFIXES = ("_labels", "_label", "_masks", "_mask", "_segmentation", "_se
 _CHANNEL = re.compile(r"_\d{4}$")
 
 
+class NoCasesError(InputError):
+    """A folder holds no images with labels, as far as this module knows."""
+
+
 @dataclass(frozen=True)
 class Case:
     """An image and its reference.
@@ -60,15 +64,21 @@ def find_cases(folder: Path) -> list[Case]:
     Raises
     ------
     InputError
-        If there is no such folder, or no image with labels in it.
+        If there is no such folder, it cannot be read, or what describes its labels makes no sense.
+    NoCasesError
+        If there is no image with labels in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
-    cases = sorted(_nnunet(folder) or _two_folders(folder) or _folders(folder) or _side_by_side(folder), key=_by_name)
+    try:
+        found = _nnunet(folder) or _two_folders(folder) or _folders(folder) or _side_by_side(folder)
+    except OSError as error:
+        raise InputError(f"The folder {error.filename or folder} cannot be read: {error.strerror or error}.") from None
+    cases = sorted(found, key=_by_name)
     if not cases:
         inner = sorted(path.parent.name for path in folder.glob("*/labelsTr"))
-        raise InputError(
+        raise NoCasesError(
             f"{folder} holds no images with labels. "
             + (f"Was {folder / inner[0]} meant? " if inner else "")
             + "Known are nnU-Net's layout (imagesTr, labelsTr), folders images and labels, one folder a case with "
@@ -84,17 +94,13 @@ def unpaired(folder: Path, cases: Iterable[Case]) -> list[Path]:
     In the folder of a case and beside labels, other files than the image may be anything, and are not looked at.
     """
     used = {path for case in cases for path in (case.image, case.labels)}
-    names = {_CHANNEL.sub("", _stem(path)) for path in used if path.is_file()}
-    found = [path for name in ("imagesTr", "imagesTs", "images") for path in _images(folder / name)]
-    if not found:
-        found = [path for path in _images(folder) if _without_suffix(_stem(path)) == _stem(path)]
-    missing = [path for path in found if path not in used and _CHANNEL.sub("", _stem(path)) not in names]
-    inner = [path for path in folder.iterdir() if path.is_dir() and not found]
-    for case in sorted(inner):
-        image = next((path for path in _images(case) if _stem(path) == "image"), None)
-        if image is not None and image not in used:
-            missing.append(image)
-    return missing
+    known = {_CHANNEL.sub("", _stem(path)) for path in used if path.is_file()}
+    named = [path for name in ("imagesTr", "imagesTs", "images") for path in _images(folder / name)]
+    named = named or [path for path in _images(folder) if _without_suffix(_stem(path)) == _stem(path)]
+    if named:  # further channels of a case have its name
+        return [path for path in named if path not in used and _CHANNEL.sub("", _stem(path)) not in known]
+    inner = (next((p for p in _images(place) if _stem(p) == "image"), None) for place in sorted(folder.iterdir()))
+    return [path for path in inner if path is not None and path not in used]
 
 
 def _by_name(case: Case) -> str:
@@ -186,15 +192,17 @@ def _dataset(path: Path) -> tuple[dict[int, str], str, tuple[int, ...]]:
     if not path.exists():
         return {}, "", ()
     read = _json(path)
+    labels, channels = read.get("labels", {}), read.get("channel_names") or read.get("modality") or {}
+    if not isinstance(labels, dict) or not isinstance(channels, dict):
+        raise InputError(f'{path} is no description of nnU-Net: its labels look like {{"background": 0, "liver": 1}}.')
     names: dict[int, str] = {}
-    for key, value in dict(read.get("labels", {})).items():
+    for key, value in labels.items():
         if str(key).isdigit():
             names[int(key)] = str(value)
         elif isinstance(value, int) or str(value).isdigit():
             names[int(value)] = str(key)
     names.pop(0, None)
     ignored = tuple(value for value, name in names.items() if name == "ignore")
-    channels = dict(read.get("channel_names") or read.get("modality") or {})
     return names, str(channels.get("0", "")), ignored
 
 

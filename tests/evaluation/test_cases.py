@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from napari_sammed.errors import InputError
-from napari_sammed.evaluation.cases import find_cases
+from napari_sammed.evaluation.cases import NoCasesError, find_cases, unpaired
 
 
 def touch(*paths: Path) -> None:
@@ -103,3 +104,35 @@ def test_nothing_found_says_what_would_be(tmp_path):
     (tmp_path / "labels.json").write_text("[1, 2")
     with pytest.raises(InputError, match="cannot be read"):
         find_cases(tmp_path)
+
+
+def test_a_description_that_is_none_is_named(tmp_path):
+    touch(tmp_path / "imagesTr" / "a_0000.nii.gz", tmp_path / "labelsTr" / "a.nii.gz")
+    for content in ('{"labels": ["liver"]}', '{"labels": {"liver": 1}, "channel_names": ["CT"]}'):
+        (tmp_path / "dataset.json").write_text(content)
+        with pytest.raises(InputError, match=r"dataset\.json is no description of nnU-Net") as caught:
+            find_cases(tmp_path)
+        assert not isinstance(caught.value, NoCasesError)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(tmp_path):
+    touch(tmp_path / "closed" / "image.png")
+    (tmp_path / "closed").chmod(0)
+    with pytest.raises(InputError, match="closed cannot be read"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        (("imagesTr/a_0000.png", "imagesTr/a_0001.png", "imagesTr/b_0000.png", "labelsTr/a.png"), ["b_0000.png"]),
+        (("images/a.png", "images/b.png", "labels/a.png", "c.png"), ["b.png"]),
+        (("a.png", "a_seg.png", "b.png", "c/image.png"), ["b.png"]),
+        (("a/image.png", "a/labels.png", "b/image.png", "b/other.png", "c/labels.png"), ["image.png"]),
+    ],
+    ids=["nnU-Net", "two folders", "side by side", "a folder each"],
+)
+def test_images_without_labels(tmp_path, files, missing):
+    touch(*(tmp_path / file for file in files))
+    assert [path.name for path in unpaired(tmp_path, find_cases(tmp_path))] == missing
