@@ -162,6 +162,27 @@ class Series:
             raise InputError(f"{path} cannot be written: {error.strerror}.") from None
 
 
+def recorded(results: Path) -> tuple[Path, list[ClassLabel], list[Entry]]:
+    """What the state file in a folder of results says, whether or not the images are still there.
+
+    Returns
+    -------
+    folder : Path
+        Of the images.
+    classes : list of ClassLabel
+    entries : list of Entry
+
+    Raises
+    ------
+    InputError
+        If it makes no sense. Without a state file there are no entries.
+    """
+    kept = _read(results / NAME)
+    folder = Path(os.path.normpath(results / str(kept.get("folder", "."))))
+    entries = [_entry(one) for one in kept.get("images", ())]
+    return folder, [ClassLabel(**one) for one in kept.get("classes", ())], entries
+
+
 def _new(path: str, series: str | None, taken: set[str]) -> Entry:
     """An entry whose results have names of their own, which stay the same from now on."""
     base = stem(path) if path != "." else "dicom"

@@ -11,65 +11,50 @@ import numpy as np
 from napari_sammed.backend.base import Cancel, Progress
 from napari_sammed.errors import Cancelled, InputError
 from napari_sammed.evaluation.cases import Case, unpaired
+from napari_sammed.formats.dicom_headers import is_dicom, is_segmentation
 from napari_sammed.geometry import Box, Grid
+from napari_sammed.training import dicom_cases, session_cases
+from napari_sammed.training.choosing import chosen, named
+from napari_sammed.training.leaks import between
+from napari_sammed.training.problems import KINDS, MOST_OUTSIDE, Problem, elsewhere
+from napari_sammed.training.sources import Source
 from napari_sammed.training.splits import Split
 from napari_sammed.volume import Volume, read_volume, resample_labels
 
+__all__ = ["KINDS", "Problem", "Read", "check", "read_case"]
+
 _MOST_VALUES = 1024  # different ones in a file of labels; more are grey values
-_OUTSIDE = 0.5  # of a label's voxels that may lie outside of the image
+_HIGHEST = 65535
 _FINEST, _COARSEST = 1e-3, 50.0  # mm between voxels of any medical image
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that is wrong with a case.
+class Read:
+    """A case as it was read.
 
     Parameters
     ----------
-    kind : str
-        One of `KINDS`.
-    file : Path
-    message : str
-        What is wrong with which value, and what to do.
+    image : Volume or None
+        None if it cannot be read.
+    labels : Volume or None
+        Grey, on their own grid; None if they cannot be read.
+    structures : mapping of int to str
+        Of the label values that are wanted and occur.
+    known : mapping of int to str
+        All structures that occur.
+    problems : tuple of Problem
     """
 
-    kind: str
-    file: Path
-    message: str
+    image: Volume | None
+    labels: Volume | None
+    structures: Mapping[int, str]
+    known: Mapping[int, str]
+    problems: tuple[Problem, ...]
 
     @property
-    def fatal(self) -> bool:
-        """Whether nothing can be learnt from the case as it is."""
-        return KINDS[self.kind]
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.message}"
-
-
-KINDS = {
-    "no labels": False,
-    "unreadable image": True,
-    "unreadable labels": True,
-    "NaN": True,
-    "constant image": True,
-    "huge values": True,
-    "colour labels": True,
-    "fractional labels": True,
-    "negative labels": True,
-    "grey values as labels": True,
-    "empty labels": True,
-    "no wanted label": True,
-    "unknown label": False,
-    "other axes": True,
-    "other shape": True,
-    "other grid": False,
-    "elsewhere": True,
-    "odd spacing": False,
-    "image twice": False,
-    "image in both parts": True,
-    "patient in both parts": True,
-}
-"""Kinds of problems, and whether they keep a case from being learnt from."""
+    def usable(self) -> bool:
+        """Whether it can be learnt from."""
+        return not any(problem.fatal for problem in self.problems)
 
 
 def check(
@@ -77,12 +62,12 @@ def check(
     cases: Sequence[Case],
     split: Split,
     whose: Mapping[str, str],
-    wanted: Sequence[int] = (),
+    wanted: Sequence[int | str] = (),
     *,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> list[Problem]:
-    """Look at every case of a folder.
+    """Look at every case of a folder of images with labels.
 
     Parameters
     ----------
@@ -91,8 +76,8 @@ def check(
     split : Split
     whose : mapping of str to str
         Case to patient.
-    wanted : sequence of int
-        Label values that are to be learnt; empty for all.
+    wanted : sequence of int or str
+        Label values, or names, that are to be learnt; empty for all.
     progress, cancel : optional
 
     Returns
@@ -107,30 +92,80 @@ def check(
     found = [
         Problem("no labels", path, "there are no labels beside it: it is left out.") for path in unpaired(folder, cases)
     ]
-    voxels: dict[str, list[Case]] = {}
+    hashes: dict[str, str] = {}
     for number, case in enumerate(cases):
         if cancel is not None and cancel.is_set():
             raise Cancelled
         if progress is not None:
             progress(f"Checking {case.name}", number / len(cases))
-        image = _read(case.image, "unreadable image", found)
-        labels = _read(case.labels, "unreadable labels", found)
-        if image is not None:
-            found += _of_image(case.image, image)
-            voxels.setdefault(image.hash, []).append(case)
-        if labels is not None:
-            found += _of_labels(case, labels, wanted)
-        if image is not None and labels is not None:
-            found += _of_both(case, image.grid, labels)
-    return found + list(_between(cases, split, whose, voxels))
+        read = read_case(case, wanted)
+        found += read.problems
+        if read.image is not None:
+            hashes[case.name] = read.image.hash
+    return found + list(between(cases, split, whose, hashes))
 
 
-def _read(path: Path, kind: str, found: list[Problem]) -> Volume | None:
+def read_case(case: Case, wanted: Sequence[int | str] = ()) -> Read:
+    """Read a case, and say what is wrong with it.
+
+    Parameters
+    ----------
+    case : Case
+        Or a `napari_sammed.training.sources.Source`.
+    wanted : sequence of int or str
+        See `check`.
+    """
+    found: list[Problem] = []
+    source = case if isinstance(case, Source) else Source(**vars(case))
+    image = _image(source, found)
     try:
-        return read_volume(path)
+        labels, names = _labels(source, image, found)
     except InputError as error:
-        found.append(Problem(kind, path, f"it cannot be read ({error})"))
+        found.append(Problem("unreadable labels", case.labels, f"it cannot be read ({error})"))
+        labels, names = None, {}
+    known: dict[int, str] = {}
+    if labels is not None:
+        problems, known = _of_labels(source, labels, names, wanted)
+        found += problems
+        if image is not None:
+            found += _of_both(case, image.grid, labels)
+    return Read(image, labels, chosen(known, wanted), known, tuple(found))
+
+
+def _image(case: Source, found: list[Problem]) -> Volume | None:
+    try:
+        stored = read_volume(case.image, frame=case.frame, series=case.series)
+        image = stored if stored.in_memory else Volume(stored.array, stored.grid, stored.name, stored.modality)
+    except InputError as error:
+        found.append(Problem("unreadable image", case.image, f"it cannot be read ({error})"))
         return None
+    if case.image_hash and stored.hash != case.image_hash:
+        found.append(
+            Problem(
+                "other image",
+                case.labels,
+                f"it is about another image than {case.image}, or that file has changed since: put back the image that "
+                "was worked on.",
+            )
+        )
+        return None
+    found += _of_image(case.image, image)
+    return image
+
+
+def _labels(case: Source, image: Volume | None, found: list[Problem]) -> tuple[Volume | None, Mapping[int, str]]:
+    """Label image and names; of sessions and segmentations only if there is an image to lay them on."""
+    if case.labels.is_file() and is_dicom(case.labels) and is_segmentation(case.labels):
+        read = None if image is None else dicom_cases.read_all(case, image.grid)
+    elif case.image_hash:
+        read = None if image is None else session_cases.read_objects(case.labels, image.grid.shape)
+    else:
+        return read_volume(case.labels), case.names
+    if read is None:
+        return None, {}
+    array, names, problems = read
+    found += problems
+    return Volume(array, image.grid), names
 
 
 def _of_image(path: Path, image: Volume) -> Iterator[Problem]:
@@ -147,37 +182,53 @@ def _of_image(path: Path, image: Volume) -> Iterator[Problem]:
         yield Problem("odd spacing", path, f"its voxels are {odd[0]:g} mm apart: is that its unit?")
 
 
-def _of_labels(case: Case, labels: Volume, wanted: Sequence[int]) -> Iterator[Problem]:
+def _of_labels(
+    case: Source, labels: Volume, names: Mapping[int, str], wanted: Sequence[int | str]
+) -> tuple[list[Problem], dict[int, str]]:
+    """What is wrong with labels, and all structures in them."""
     path, array = case.labels, labels.array
+
+    def wrong(kind: str, message: str) -> tuple[list[Problem], dict[int, str]]:
+        return [Problem(kind, path, message)], {}
+
     if labels.channels == 3:
-        yield Problem("colour labels", path, "its labels are colours: write one whole number a voxel.")
-        return
+        return wrong("colour labels", "its labels are colours: write one whole number a voxel.")
     if array.dtype.kind == "f":
         odd = array[~np.isfinite(array) | (array != np.floor(array))]
         if odd.size:
-            yield Problem(
-                "fractional labels", path, f"{odd.size} of its labels are no whole numbers, such as {odd[0]:g}."
+            return wrong(
+                "fractional labels", f"{odd.size} of its labels are no whole numbers, such as {float(odd[0]):g}."
             )
-            return
-    values = [int(value) for value in np.unique(array)]
+    values = _values(array)
     if values[0] < 0:
-        yield Problem("negative labels", path, f"it has the label {values[0]}: labels are 0 (background) and above.")
-    elif len(values) > _MOST_VALUES:
-        yield Problem(
-            "grey values as labels", path, f"it has {len(values)} different labels: is it an image rather than labels?"
+        return wrong("negative labels", f"it has the label {values[0]}: labels are 0 (background) and above.")
+    if len(values) > _MOST_VALUES:
+        return wrong(
+            "grey values as labels", f"it has {len(values)} different labels: is it an image rather than labels?"
         )
-    elif values == [0]:
-        yield Problem("empty labels", path, "nothing is labelled in it.")
-    elif wanted and not set(values) & set(wanted):
-        yield Problem(
-            "no wanted label",
-            path,
-            f"it has none of the labels {', '.join(map(str, wanted))}, only {_few(v for v in values if v)}.",
-        )
-    else:
-        unknown = [v for v in values if v and v not in case.names and v not in case.ignored] if case.names else []
-        if unknown:
-            yield Problem("unknown label", path, f"nothing says what its labels {_few(unknown)} are.")
+    if values[-1] > _HIGHEST:
+        return wrong("high labels", f"it has the label {values[-1]}: labels go up to {_HIGHEST}.")
+    if values == [0]:
+        return wrong("empty labels", "nothing is labelled in it.")
+    there = named(values, names, case.ignored)
+    if not chosen(there, wanted):
+        known = ", ".join(f"{names[v]!r}" if v in names else f"{v}" for v in [v for v in values if v][:6])
+        asked = f"the labels {', '.join(map(str, wanted))}" if wanted else "what it should have"
+        return wrong("no wanted label", f"it has none of {asked}, only {known}.")
+    unknown = [v for v in values if v and v not in names and v not in case.ignored] if names else []
+    if unknown:
+        return [Problem("unknown label", path, f"nothing says what its labels {_few(unknown)} are.")], there
+    return [], there
+
+
+def _values(array: np.ndarray) -> list[int]:
+    """All that occur, in order."""
+    if array.dtype not in (np.uint8, np.uint16):
+        return [int(value) for value in np.unique(array)]
+    seen = np.zeros(np.iinfo(array.dtype).max + 1, bool)  # a tenth of the time that sorting takes
+    for part in array:
+        seen[part] = True
+    return np.flatnonzero(seen).tolist()
 
 
 def _of_both(case: Case, grid: Grid, labels: Volume) -> Iterator[Problem]:
@@ -186,13 +237,16 @@ def _of_both(case: Case, grid: Grid, labels: Volume) -> Iterator[Problem]:
         yield Problem("other axes", path, f"it has {other.ndim} axes, and its image {grid.ndim}.")
     elif grid.ndim == 2 and other.shape != grid.shape:
         yield Problem("other shape", path, f"its shape is {other.shape}, and that of its image {grid.shape}.")
-    elif not other.same_place(grid) and labels.channels == 1 and labels.array.any():
+    elif grid.ndim == 3 and not other.same_place(grid) and labels.channels == 1 and labels.array.any():
         inside = _inside(labels, grid)
-        if inside < 1 - _OUTSIDE:
+        if inside < 1 - MOST_OUTSIDE:
+            yield elsewhere(path, 1 - inside)
+        elif (other.shape, _few(other.spacing)) == (grid.shape, _few(grid.spacing)):
             yield Problem(
-                "elsewhere",
+                "other grid",
                 path,
-                f"{1 - inside:.0%} of what it labels lies outside of its image: the places in the files do not fit.",
+                "its voxels are in another order, or at another place, than those of its image: its labels are "
+                "resampled.",
             )
         else:
             yield Problem(
@@ -211,36 +265,6 @@ def _inside(labels: Volume, grid: Grid) -> float:
     part = Volume(mask[box.slices], labels.grid.crop(box))
     there = int((resample_labels(part, grid) != 0).sum()) * grid.voxel_volume
     return min(1.0, there / (int(mask.sum()) * labels.grid.voxel_volume))
-
-
-def _between(
-    cases: Sequence[Case], split: Split, whose: Mapping[str, str], voxels: Mapping[str, Sequence[Case]]
-) -> Iterator[Problem]:
-    for alike in voxels.values():
-        first = alike[0]
-        for case in alike[1:]:
-            parts = {split.part(c.name) for c in (first, case)} - {None}
-            if len(parts) == 2:
-                yield Problem(
-                    "image in both parts",
-                    case.image,
-                    f"it is the same image as {first.image}, and one of them is learnt from while the other is to "
-                    "measure with: measures would be too good.",
-                )
-            else:
-                yield Problem("image twice", case.image, f"it is the same image as {first.image}.")
-    parts_of: dict[str, dict[str, Case]] = {}
-    for case in cases:
-        part = split.part(case.name)
-        if part is not None:
-            parts_of.setdefault(whose[case.name], {}).setdefault(part, case)
-    for patient, parts in parts_of.items():
-        if len(parts) == 2:
-            yield Problem(
-                "patient in both parts",
-                parts["held_out"].image,
-                f"the patient {patient!r} is also learnt from ({parts['train'].image}): measures would be too good.",
-            )
 
 
 def _few(values) -> str:

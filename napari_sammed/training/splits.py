@@ -35,8 +35,10 @@ class Split:
         return "train" if case in self.train else "held_out" if case in self.held_out else None
 
 
-def patients(cases: Sequence[str], folder: Path, pattern: str | None = None) -> dict[str, str]:
-    """Whose image a case is: from `PATIENTS`, from the first group of a pattern, or the case itself.
+def patients(
+    cases: Sequence[str], folder: Path, pattern: str | None = None, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Whose image a case is: from `PATIENTS`, from the first group of a pattern, as known, or the case itself.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ def patients(cases: Sequence[str], folder: Path, pattern: str | None = None) -> 
         Of the data.
     pattern : str, optional
         Regular expression with a group, such as ``(p\\d+)_``.
+    known : mapping of str to str, optional
+        What files themselves say, case by case.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def patients(cases: Sequence[str], folder: Path, pattern: str | None = None) -> 
     found = {}
     for case in cases:
         match = None if pattern is None else _searched(pattern, case)
-        found[case] = str(told.get(case, case if match is None else match.group(1)))
+        found[case] = str(told.get(case, (known or {}).get(case, case) if match is None else match.group(1)))
     return found
 
 
@@ -121,7 +125,8 @@ def draw_split(whose: Mapping[str, str], share: float, seed: int) -> Split:
         raise InputError("There are no cases to learn from.")
     count = 0 if share == 0 else min(max(1, round(share * len(people))), len(people) - 1)
     if share > 0 and count == 0:
-        raise InputError("All cases are of one patient: nothing could be kept to measure with. Give a share of 0.")
+        raise InputError("All cases are of one patient: nothing could be kept to measure with. Give a "
+                         f"share of 0, or say in {PATIENTS} whose each image is.")  # fmt: skip
     kept = set(random.Random(seed).sample(people, count))
     train = tuple(case for case, patient in whose.items() if patient not in kept)
     return Split(train, tuple(case for case, patient in whose.items() if patient in kept))
