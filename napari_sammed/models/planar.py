@@ -122,7 +122,7 @@ class PlanarModel(ABC):
     def embed_many(self, image: Volume, regions: Sequence[Region], window: Window) -> list[Embedding]:
         """As `embed`, for several regions in one pass; one a region, in order."""
         limits = window.limits(image)
-        inputs = np.stack([self._input(image, region, window, limits) for region in regions])
+        inputs = np.stack([self.slice_input(image, region, window, limits) for region in regions])
         features = self.network.image_encoder(torch.from_numpy(inputs).to(self.device)).to(self.kept_as)
         # Copies, so that forgetting one embedding frees its memory.
         parts = [part.clone() if len(regions) > 1 else part for part in features.split(1)]
@@ -131,7 +131,11 @@ class PlanarModel(ABC):
             for part, region in zip(parts, regions, strict=True)
         ]
 
-    def _input(self, image: Volume, region: Region, window: Window, limits: tuple[float, float]) -> np.ndarray:
+    def slice_input(
+        self, image: Volume, region: Region, window: Window, limits: tuple[float, float] | None = None
+    ) -> np.ndarray:
+        """The network's input of a region of an image; `limits` are the window's, where they are known."""
+        limits = window.limits(image) if limits is None else limits
         frame = self.frame(region)
         pixels = flat(image.part(region.box, region.grid.shape), region.box)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():

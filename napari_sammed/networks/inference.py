@@ -43,6 +43,7 @@ def optimized(network: PromptableNetwork, dtype: torch.dtype = torch.float32) ->
     encoder = network.image_encoder
     device = next(encoder.parameters()).device
     if isinstance(encoder, TinyViT):
+        encoder = without_lora(encoder)
         encoder = FastTinyViT(encoder) if device.type == "cpu" else _folded_copy(encoder)
     elif isinstance(encoder, ImageEncoder):
         encoder = FastImageEncoder(encoder, dtype)

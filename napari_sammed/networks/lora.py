@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sammed.networks.image_encoder import ImageEncoder
+from napari_sammed.networks.tiny_vit import TinyViT, WindowAttention
 from napari_sammed.networks.transformer import TwoWayTransformer
 
 
@@ -118,6 +119,30 @@ def add_encoder_lora(encoder: ImageEncoder, rank: int) -> None:
     """Attach updates of queries and values to every block of an image encoder (SAMed)."""
     for block in encoder.blocks:
         block.attn.qkv = LoraQKV(block.attn.qkv, rank)
+
+
+def add_updates(encoder: ImageEncoder | TinyViT, rank: int) -> None:
+    """Attach new updates to the attention of an image encoder that has none.
+
+    Of SAM's encoder queries and values get them, as in SAMed. TinyViT's queries, keys and values of one head lie
+    together in one layer, which gets one update of all of them.
+    """
+    if not isinstance(encoder, TinyViT):
+        return add_encoder_lora(encoder, rank)
+    for module in list(encoder.modules()):
+        if isinstance(module, WindowAttention):
+            module.qkv = LoraLinear(module.qkv, rank)
+
+
+def names_of_updates(module: nn.Module) -> set[str]:
+    """Names of the parameters that belong to updates inside ``module``, and not to what is updated."""
+    return {
+        f"{place}.{name}"
+        for place, layer in module.named_modules()
+        if isinstance(layer, LowRankUpdate)
+        for name, parameter in layer.named_parameters()
+        if all(parameter is not other for other in layer.base.parameters())
+    }
 
 
 def add_decoder_lora(transformer: TwoWayTransformer, rank: int) -> None:
