@@ -70,8 +70,7 @@ class Source:
 
     def picture(self, random: np.random.Generator) -> Picture:
         """A part of one of its slices, with the contrast, orientation and colours of the day."""
-        pixels, labels, spacing = self._slice(random)
-        pixels, labels = _square(pixels, labels, spacing)
+        pixels, labels = _square(*self._slice(random))
         pixels, labels = _part(pixels, labels, random)
         turns, mirrored = int(random.integers(4)) if random.random() < 0.5 else 0, random.random() < 0.5
         pixels, labels = np.rot90(pixels, turns), np.rot90(labels, turns)
@@ -79,6 +78,10 @@ class Source:
             pixels, labels = pixels[:, ::-1], labels[:, ::-1]
         values = self._grey(pixels.astype(np.float32), random)
         return fitted(disturbed(values, random), self._masks(labels, random))
+
+    def square(self) -> tuple[np.ndarray, np.ndarray]:
+        """A flat image and its labels with square pixels, as they are."""
+        return _square(self.array, self.labels, self.spacing)
 
     def _slice(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
         if self.labels.ndim == 2:
