@@ -35,7 +35,7 @@ class Task(Protocol):
         """Parameters that need gradients are learnt, and kept in the run's state; all others stay as they are."""
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """A new one, for what is learnt."""
+        """A new one, for what is learnt. A group of its parameters with a "share" learns at that share of the rate."""
 
     def rate(self, step: int) -> float:
         """Learning rate."""
@@ -125,7 +125,7 @@ def _step(fabric: Fabric, task: Task, optimizer: Any, run: Run, standing: Standi
     network = task.network
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for group in optimizer.param_groups:
-        group["lr"] = task.rate(standing.step)
+        group["lr"] = task.rate(standing.step) * group.get("share", 1.0)
     rank, count = fabric.global_rank, run.accumulate * fabric.world_size
     torch.manual_seed(int(np.random.SeedSequence([run.seed, standing.step, rank, 1]).generate_state(1)[0]))
     # Numbered through all devices: two of them draw what one draws that accumulates twice as much.

@@ -56,16 +56,17 @@ def classes(logits: Tensor, labels: Tensor, *, cross: float = 0.2, dice: float =
 
 
 def box_masks(logits: Tensor, masks: Tensor) -> Loss:
-    """MedSAM's loss: Dice with squares in the denominator, of each mask, and cross entropy, in equal parts.
+    """MedSAM's loss, and SAM-Med3D's: Dice with squares in the denominator, of each mask, and cross entropy, in equal
+    parts.
 
     Parameters
     ----------
     logits, masks : Tensor
-        (B, 1, H, W), at the size of the network's input; masks 0 or 1.
+        (B, 1, H, W) or (B, 1, D, H, W), at the size of the network's input; masks 0 or 1.
 
     Notes
     -----
-    Reference sheet ``medsam``, sections 6 and 10.
+    Reference sheets ``medsam``, sections 6 and 10, and ``sam_med3d``, section 8.
     """
     masks = masks.to(logits.dtype)
     return _weighted(
