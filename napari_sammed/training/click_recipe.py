@@ -76,6 +76,11 @@ class ClickRecipeSettings:
             raise InputError(f"The rate is above 0, not {self.rate:g}.")
 
 
+SMALL = ClickRecipeSettings()
+PUBLISHED = ClickRecipeSettings(rate=1e-3, warm_up=50, steps=1500, pictures=665)
+"""As the network in the package was trained, from nothing."""
+
+
 @dataclass
 class _Measured:
     """A structure on a slice (None in a flat image) to measure on, and what needs to be computed only once."""

@@ -87,6 +87,8 @@ def fit(
     standing = learning.standing
     _check_same_step(fabric, run, standing)
     _set_modes(network)
+    if run.measure_first and not standing.step and not standing.curve:
+        _measure(fabric, task, run, learning, told)
     while standing.step < run.steps and not (run.patience and standing.since >= run.patience):
         if _is_set(fabric, cancel):
             _keep(fabric, run, learning, optimizer)
@@ -96,9 +98,7 @@ def fit(
         _step(fabric, task, optimizer, run, standing)
         _average(run, learning)
         if standing.step % run.measure_every == 0 or standing.step == run.steps:
-            _measure(fabric, task, run, learning)
-            if told is not None and fabric.is_global_zero:
-                told(standing)
+            _measure(fabric, task, run, learning, told)
         if standing.step % run.keep_every == 0 or standing.step == run.steps:
             _keep(fabric, run, learning, optimizer)
     network.load_state_dict(learning.best, strict=False)
@@ -195,7 +195,7 @@ def _in_its_place(now: dict[str, Tensor], other: dict[str, Tensor]) -> Iterator[
 
 
 @torch.no_grad()
-def _measure(fabric: Fabric, task: Task, run: Run, learning: Learning) -> None:
+def _measure(fabric: Fabric, task: Task, run: Run, learning: Learning, told: Told | None) -> None:
     """Note how good the network, or its average, is; and its weights if it never was better."""
     standing, measures = learning.standing, {"score": 0.0}
     if fabric.is_global_zero:
@@ -211,6 +211,8 @@ def _measure(fabric: Fabric, task: Task, run: Run, learning: Learning) -> None:
         learning.best = copied(learning.average or learning.now)
     if fabric.is_global_zero:
         runs.write_curve(run.out, standing.curve)
+        if told is not None:
+            told(standing)
 
 
 def _keep(fabric: Fabric, run: Run, learning: Learning, optimizer: Any) -> None:

@@ -34,6 +34,8 @@ class Run:
     seed : int
     measure_every, keep_every : int
         Steps between two measures, and between two states on disk.
+    measure_first : bool
+        Measure before the first step, too: the run then never ends with weights worse than those it began with.
     patience : int
         Measures without a better score after which the run ends; 0 for never.
     accumulate : int
@@ -54,6 +56,7 @@ class Run:
     seed: int = 0
     measure_every: int = 100
     keep_every: int = 50
+    measure_first: bool = False
     patience: int = 0
     accumulate: int = 1
     clip: float = 0.0

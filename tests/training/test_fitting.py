@@ -86,6 +86,18 @@ def test_the_weights_of_the_best_measure_are_what_is_left(tmp_path):
     assert any(not torch.equal(now[name], kept[2][name]) for name in now)
 
 
+def test_a_run_that_measures_first_never_ends_worse_than_it_began(tmp_path):
+    task, run = Line(), cpu(tmp_path, measure_first=True)
+    task.scores = [0.6, 0.1, 0.5, 0.3]
+    before = {name: value.clone() for name, value in learnt(task.network).items()}
+    told = []
+    standing = fit(task, run, told=lambda standing: told.append(standing.step))
+    assert told == [0, 20, 40, 60] and [row["step"] for row in standing.curve] == told
+    assert (standing.best, standing.best_step, standing.since) == (0.6, 0, 3)
+    assert all(torch.equal(value, before[name]) for name, value in learnt(task.network).items())
+    assert fit(Line(), run).curve[0]["step"] == 0, "and does not when it is gone on with"
+
+
 def test_it_ends_where_nothing_gets_better(tmp_path):
     task = Line()
     task.scores = [0.1, 0.5, 0.5, 0.4, 0.6, 0.7]
