@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from napari_sammed.backend.base import Cancel
@@ -110,7 +111,7 @@ class ArrayCache:
                 return None
             arrays = {key: self._load(self._path(name, f"{key}.npy"), said) for key, said in read["arrays"].items()}
             return Kept(arrays, read["about"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None
 
     def keep(self, name: str, made_of: str, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Kept:
@@ -156,7 +157,7 @@ class ArrayCache:
         same = status.st_size == said["size"]
         if not same or (status.st_mtime_ns != said["changed"] and _hash(path) != said["hash"]):
             raise ValueError
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return _mapped(path, said["size"])
 
 
 def state_of(paths: Iterable[Path], options: Any) -> str:
@@ -191,6 +192,22 @@ def _files(path: Path) -> list[Path]:
     if ending in _TOGETHER:
         return sorted(path.parent.glob(path.stem + _TOGETHER[ending]))
     return [path]
+
+
+def _mapped(path: Path, size: int) -> np.ndarray:
+    """The array in a ``.npy`` file, mapped into memory; ValueError if it is none.
+
+    By torch, since NumPy's maps keep their files open, of which a process may have about a thousand.
+    """
+    with path.open("rb") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+    array = content[start:].view(dtype).reshape(shape)
+    array.flags.writeable = False
+    return array
 
 
 @contextmanager

@@ -33,13 +33,6 @@ def examples(prepared: Prepared):
     return {one.name: one for one in (*prepared.material.train, *prepared.material.held_out)}
 
 
-def mapped(array: np.ndarray) -> bool:
-    """Whether an array lies in a file."""
-    while array is not None and not isinstance(array, np.memmap):
-        array = array.base
-    return array is not None
-
-
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Names of the cases that are read from their own files."""
@@ -63,7 +56,6 @@ def test_nnunet_raw_data_become_material(tmp_path):
         np.testing.assert_array_equal(one.labels, labels())
         assert one.names == {1: "liver", 2: "spleen"} and one.patient == name and one.labels.dtype == np.uint8
         assert {value: there.tolist() for value, there in one.slices.items()} == {1: [1, 2, 3], 2: [4]}
-        assert mapped(one.image.array) and mapped(one.labels)
 
 
 def test_the_summary_counts_and_names_nobody(tmp_path):
@@ -268,6 +260,20 @@ def test_a_second_time_nothing_is_decoded(tmp_path, decoded):
         assert one.image.hash == again.image.hash and one.image.grid == again.image.grid
         assert {k: v.tolist() for k, v in one.slices.items()} == {k: v.tolist() for k, v in again.slices.items()}
     assert not [path for path in (tmp_path / "cache").iterdir() if "case" in path.name], "no names of cases"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc here")
+def test_arrays_lie_in_files_that_are_not_kept_open(tmp_path):
+    open_before = len(os.listdir("/proc/self/fd"))
+    found = made(nnunet(tmp_path / "data", 30))
+    assert len(os.listdir("/proc/self/fd")) <= open_before + 2
+    maps = Path("/proc/self/maps").read_text()
+    assert maps.count(str(tmp_path / "cache")) >= 60
+    one = found.material.train[0]
+    with pytest.raises(ValueError, match="read-only"):
+        one.labels[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        one.image.array[0] = 1
 
 
 def test_what_has_changed_is_decoded_anew(tmp_path, decoded):
