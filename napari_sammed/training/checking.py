@@ -105,7 +105,7 @@ def check(
     return found + list(between(cases, split, whose, hashes))
 
 
-def read_case(case: Case, wanted: Sequence[int | str] = ()) -> Read:
+def read_case(case: Case, wanted: Sequence[int | str] = (), cancel: Cancel | None = None) -> Read:
     """Read a case, and say what is wrong with it.
 
     Parameters
@@ -114,10 +114,17 @@ def read_case(case: Case, wanted: Sequence[int | str] = ()) -> Read:
         Or a `napari_sammed.training.sources.Source`.
     wanted : sequence of int or str
         See `check`.
+    cancel : Event, optional
+
+    Raises
+    ------
+    Cancelled
     """
     found: list[Problem] = []
     source = case if isinstance(case, Source) else Source(**vars(case))
     image = _image(source, found)
+    if cancel is not None and cancel.is_set():
+        raise Cancelled
     try:
         labels, names = _labels(source, image, found)
     except InputError as error:

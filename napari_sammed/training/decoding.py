@@ -19,6 +19,8 @@ from napari_sammed.training.problems import Problem
 from napari_sammed.training.sources import Source
 from napari_sammed.volume import Volume, resample_labels
 
+_TOLD = 3  # masks that are named where none is left
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
@@ -97,7 +99,7 @@ def decode(
         return (Problem("unreadable image", case.image, f"it cannot be read: {error.strerror or error}."),)
     kept = cache.find(case.name, made_of)
     if kept is None:
-        read = read_case(case, wanted)
+        read = read_case(case, wanted, cancel)
         if read.image is None or read.labels is None or not read.usable:
             return read.problems
         check(cancel)
@@ -108,8 +110,9 @@ def decode(
         problems = list(read.problems)
         noted, structures = _noted(read.image, labels, structures)
         if not structures:
-            why = " ".join(remarks).rstrip(".") or "none of its labels has a voxel on the image's grid"
-            return (*problems, Problem("nothing left", case.labels, f"nothing is left to learn from: {why}."))
+            why = " ".join(remarks[:_TOLD]) or "None of its labels has a voxel on the image's grid."
+            more = f" And {len(remarks) - _TOLD} more." if len(remarks) > _TOLD else ""
+            return (*problems, Problem("nothing left", case.labels, f"nothing is left to learn from. {why}{more}"))
         noted |= {"problems": [(p.kind, files.index(p.file), p.message) for p in problems], "remarks": remarks}
         noted |= {"known": {str(value): name for value, name in read.known.items()}}
         noted |= {"modality": case.modality or read.image.modality}

@@ -135,6 +135,13 @@ def test_every_kind_is_tested():
     assert all(kind in tests for kind in ELSEWHERE - {"nothing left"})
 
 
+def test_every_kind_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    told = {kind.strip("| "): "✗" in marks for kinds, marks, *_ in rows[2:] for kind in kinds.split(", ")}
+    assert told == KINDS
+
+
 def test_checking_is_cancelled(tmp_path):
     case(tmp_path, "one")
     cancel = threading.Event()

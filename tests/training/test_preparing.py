@@ -38,7 +38,7 @@ def decoded(monkeypatch) -> list[str]:
     """Names of the cases that are read from their own files."""
     names: list[str] = []
     real = decoding.read_case
-    monkeypatch.setattr(decoding, "read_case", lambda case, wanted: (names.append(case.name), real(case, wanted))[1])
+    monkeypatch.setattr(decoding, "read_case", lambda case, *rest: (names.append(case.name), real(case, *rest))[1])
     return names
 
 
@@ -175,7 +175,7 @@ def test_masks_are_cleaned_case_by_case(tmp_path):
     told = [remark for remark in found.remarks if remark.startswith("0: ")]
     assert len(told) == 3 and any("node is left out, since its" in remark for remark in told)
     none = Rules(volume=1e6)
-    with pytest.raises(InputError, match=r"nothing is left to learn from: 0: kidney is left out"):
+    with pytest.raises(InputError, match=r"nothing is left to learn from\. 0: kidney is left out"):
         made(folder, cleaning=none)
 
 
