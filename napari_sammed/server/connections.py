@@ -13,7 +13,8 @@ class Waiting:
     Parameters
     ----------
     most : int
-        Connections open at once; for a further one, the one that waits longest is closed.
+        Connections open at once; for a further one, the one that waits longest is closed, of those first that have
+        never asked anything.
     silence : float
         Seconds after which a connection is closed that has not brought a whole request head.
     """
@@ -22,7 +23,12 @@ class Waiting:
         self.most = most
         self.silence = silence
         self.open: set[PatientProtocol] = set()
-        self.idle: dict[PatientProtocol, None] = {}  # ordered
+        self.silent: dict[PatientProtocol, None] = {}  # ordered; have never asked anything
+        self.idle: dict[PatientProtocol, None] = {}  # ordered; the others without a request under way
+
+    def longest(self) -> PatientProtocol | None:
+        """Whoever is closed first; None if all are at work."""
+        return next(iter(self.silent or self.idle), None)
 
 
 class PatientProtocol(H11Protocol):
@@ -33,9 +39,10 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
+        self._idle = self.waiting.silent
         waiting = self.waiting
         if len(waiting.open) >= waiting.most:
-            longest = next(iter(waiting.idle), self)  # if none waits, all are at work: no room for this one
+            longest = waiting.longest() or self
             longest.leave()
             if longest is self:
                 return
@@ -48,7 +55,8 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
         if self._at_work():
             self._stop_waiting()
-        elif self not in self.waiting.idle:
+            self._idle = self.waiting.idle
+        elif self not in self._idle:
             self._await_request()
 
     def on_response_complete(self) -> None:
@@ -72,11 +80,11 @@ class PatientProtocol(H11Protocol):
 
     def _await_request(self) -> None:
         self._stop_waiting()
-        self.waiting.idle[self] = None
+        self._idle[self] = None
         self._deadline = self.loop.call_later(self.waiting.silence, self.leave)
 
     def _stop_waiting(self) -> None:
-        self.waiting.idle.pop(self, None)
+        self._idle.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

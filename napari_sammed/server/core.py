@@ -34,7 +34,7 @@ from napari_sammed.server.hints import MOST, Hints
 from napari_sammed.server.images import ImageStore
 from napari_sammed.server.jobs import Job, Jobs
 from napari_sammed.server.keys import Client
-from napari_sammed.server.lanes import Lane, outcome
+from napari_sammed.server.lanes import Allowances, Lane, outcome
 from napari_sammed.server.metrics import Metrics
 from napari_sammed.server.refusals import Refusal, noted, rehydrate
 from napari_sammed.server.sessions import Session, Sessions
@@ -87,7 +87,7 @@ class Core:
         self.stopping = asyncio.Event()
         self.failed = asyncio.Event()
         self.metrics = Metrics()
-        self._clicks = Lane("clicks", 1, limits.waiting, self.metrics)
+        self._clicks = Lane("clicks", 1, limits.waiting, self.metrics, Allowances())
         self._long = Lane("jobs", limits.jobs, limits.waiting, self.metrics)
         self._aside = Lane("aside", 1, limits.waiting, self.metrics)
         self.lanes = (self._clicks, self._long, self._aside)

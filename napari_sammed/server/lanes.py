@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,8 @@ from napari_sammed.errors import Cancelled
 from napari_sammed.server.refusals import Refusal
 
 T = TypeVar("T")
+
+_LOOK = 0.5  # s, at most, between two looks at who has rested: others may have gone meanwhile
 
 
 class Watch(Protocol):
@@ -55,6 +57,11 @@ class Rounds:
     def add(self, client: str, session: str, entry: asyncio.Future[None]) -> None:
         self._clients.setdefault(client, OrderedDict()).setdefault(session, deque()).append(entry)
 
+    @property
+    def clients(self) -> Iterable[str]:
+        """Those that wait."""
+        return self._clients.keys()
+
     def waiting(self, client: str) -> int:
         """Entries of one client."""
         return sum(map(len, self._clients.get(client, {}).values()))
@@ -84,6 +91,48 @@ class Rounds:
         return client, entry
 
 
+class Allowances:
+    """What clients may take while others are at work, so that who thinks between questions finds the machine free.
+
+    A question that has begun is not interrupted. If a pile of questions filled every gap that others leave, each of
+    their questions would wait for one of it. So a client has its share of the time, as many shares as clients are at
+    work; what it takes beyond that, after some seconds ahead, it has to rest for. Alone, it never rests.
+
+    Parameters
+    ----------
+    ahead : float
+        Seconds that a client may take at once before it has to rest.
+    at_work : float
+        Seconds after its last question for which a client counts as at work.
+    """
+
+    def __init__(self, ahead: float = 3.0, at_work: float = 20.0) -> None:
+        self._ahead = ahead
+        self._at_work = at_work
+        self._asked: dict[str, float] = {}  # when each was last heard of
+        self._taken: dict[str, tuple[float, float]] = {}  # seconds beyond the share, and when that was
+
+    def asks(self, client: str, now: float) -> None:
+        """Note that a client has a question."""
+        self._asked = {name: at for name, at in self._asked.items() if now - at < self._at_work}
+        self._asked[client] = now
+
+    def served(self, client: str, seconds: float, now: float) -> None:
+        """Note how long a question of a client took."""
+        self.asks(client, now)
+        self._taken[client] = (self._beyond(client, now) + seconds, now)
+        self._taken = {name: taken for name, taken in self._taken.items() if self._beyond(name, now) > 0}
+
+    def rest(self, client: str, now: float) -> float:
+        """Seconds for which a client has to rest, if no other comes or goes."""
+        others = sum(name != client and now - at < self._at_work for name, at in self._asked.items())
+        return max(0.0, self._beyond(client, now) - self._ahead) * (1 + others) if others else 0.0
+
+    def _beyond(self, client: str, now: float) -> float:
+        seconds, at = self._taken.get(client, (0.0, now))
+        return max(0.0, seconds - (now - at) / max(1, len(self._asked)))
+
+
 class Places:
     """So many of which clients take one each, in turn; belongs to one event loop.
 
@@ -94,10 +143,14 @@ class Places:
         Entries of one client that may wait; further ones are refused as "busy".
     each : int, optional
         Places that one client may have at once; by default all.
+    allowances : Allowances, optional
+        Has those rest who take more than their share; by default no place stays free while somebody waits.
     """
 
-    def __init__(self, count: int, most: int, each: int | None = None) -> None:
+    def __init__(self, count: int, most: int, each: int | None = None, allowances: Allowances | None = None) -> None:
         self._rounds = Rounds()
+        self._allowances = allowances
+        self._rested: asyncio.TimerHandle | None = None
         self._free = count
         self._most = most
         self._each = each
@@ -127,6 +180,8 @@ class Places:
             raise Refusal("busy", "Too many of your requests are waiting: wait for answers first.", retry_after=1)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._rounds.add(client, session, turn)
+        if self._allowances is not None:
+            self._allowances.asks(client, time.monotonic())
         self._fill()
         try:
             await turn
@@ -137,7 +192,11 @@ class Places:
 
     def leave(self, client: str) -> None:
         """Give a place back."""
-        self._rounds.served(client, time.monotonic() - self._since[client].popleft())
+        now = time.monotonic()
+        seconds = now - self._since[client].popleft()
+        self._rounds.served(client, seconds)
+        if self._allowances is not None:
+            self._allowances.served(client, seconds, now)
         self._free += 1
         self._taken[client] -= 1
         self._full.discard(client)
@@ -146,7 +205,11 @@ class Places:
         self._fill()
 
     def _fill(self) -> None:
-        while self._free and (found := self._rounds.take(self._full)) is not None:
+        if self._rested is not None:
+            self._rested.cancel()
+            self._rested = None
+        passing_over = self._full | self._resting()
+        while self._free and (found := self._rounds.take(passing_over)) is not None:
             client, turn = found
             if turn.done():  # whoever waited has left
                 continue
@@ -155,7 +218,20 @@ class Places:
             self._since[client].append(time.monotonic())
             if self._taken[client] == self._each:
                 self._full.add(client)
+                passing_over.add(client)
             turn.set_result(None)
+
+    def _resting(self) -> set[str]:
+        """Clients that have to wait though there is a place; they are looked at again when the first has rested."""
+        if self._allowances is None or not self._free:
+            return set()
+        now = time.monotonic()
+        rests = {client: self._allowances.rest(client, now) for client in self._rounds.clients}
+        resting = {client: rest for client, rest in rests.items() if rest > 0}
+        if resting:
+            soon = max(0.01, min(resting.values()))
+            self._rested = asyncio.get_running_loop().call_later(min(soon, _LOOK), self._fill)
+        return set(resting)
 
 
 class Lane:
@@ -170,11 +246,15 @@ class Lane:
     most : int
         Entries of one client that may wait; further ones are refused as "busy".
     watch : Watch, optional
+    allowances : Allowances, optional
+        As of `Places`.
     """
 
-    def __init__(self, name: str, places: int, most: int, watch: Watch | None = None) -> None:
+    def __init__(
+        self, name: str, places: int, most: int, watch: Watch | None = None, allowances: Allowances | None = None
+    ) -> None:
         self.name = name
-        self._places = Places(places, most)
+        self._places = Places(places, most, allowances=allowances)
         self._watch = watch
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=f"napari-sammed-{name}")
 

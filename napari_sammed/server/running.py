@@ -29,6 +29,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH = 5e-4
 """Seconds after which a thread that computes lets those go on that talk to clients. With Python's own 5 ms, each of
 the ten or so steps of a reply waits as long beside a busy model: a flood made others' clicks seven times slower."""
+_AT_A_TIME, _QUEUE = 8, 1024
+"""Connections that are taken in between two looks at what others ask, and those that may wait for it. asyncio has one
+number for both, so that a thousand that come at once would hold up everybody."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def listening_as(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         loop="asyncio",
+        backlog=_AT_A_TIME,
     )
     try:
         config.load()
@@ -143,6 +147,8 @@ class CoreServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_QUEUE)
         self._tell()
 
     async def on_tick(self, counter: int) -> bool:
@@ -213,6 +219,6 @@ def listen(host: str, port: int) -> socket.socket:
     reply waits until the first has been acknowledged: 40 ms for each.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=1024)
+    listening = socket.create_server((host, port), family=family, backlog=_QUEUE)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections take it over
     return listening

@@ -46,7 +46,8 @@ class Limits:
     rate : float
         Bytes a second that a body must bring on average, beyond `silence`.
     connections : int
-        Open at once; for a further one, the one that has waited longest without a request is closed.
+        Open at once; for a further one, the one that has waited longest without a request is closed, of those first
+        that never brought any.
     waiting : int
         Requests of one client that may wait; for further ones it is told to come back later.
     jobs : int
@@ -72,7 +73,7 @@ class Limits:
     keep: float = 7 * 24 * 3600.0
     silence: float = 20.0
     rate: float = 4096.0
-    connections: int = 512
+    connections: int = 256
     waiting: int = 256
     jobs: int = 4
     job_events: int = 256 * MIB

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from napari_sammed.backend.local import LocalBackend
-from napari_sammed.server.lanes import Lane, Places, Rounds
+from napari_sammed.server.lanes import Allowances, Lane, Places, Rounds
 from napari_sammed.server.refusals import Refusal
 from tests.server import crowds
 from tests.thresholder import Thresholder
@@ -96,6 +96,44 @@ def test_who_came_while_one_was_at_work_goes_before_its_next_entry(count, each):
 
     order = asyncio.run(run())
     assert order[:4] == ["flood", "a", "b", "c"] if count == 1 else order[:3] == ["flood", "a", "b"], order
+
+
+def test_who_takes_more_than_a_share_rests_while_others_are_at_work():
+    own = Allowances(ahead=3, at_work=20)
+    own.asks("person", 0.0)
+    for second in range(4):
+        own.served("flood", 1.0, float(second))
+    assert own.rest("flood", 3.0) == 0, "a few seconds ahead are everybody's"
+    own.served("flood", 1.0, 4.0)
+    own.served("flood", 1.0, 5.0)
+    assert own.rest("flood", 5.0) == pytest.approx(1.0), "half of 5 s, and 3 s ahead, are less than 6 s"
+    assert own.rest("person", 5.0) == 0
+    assert own.rest("flood", 6.0) == 0
+    own.served("flood", 9.0, 15.0)
+    assert own.rest("flood", 15.0) > 0
+    assert own.rest("flood", 25.0) == 0, "nobody else is at work"
+
+
+def test_a_pile_leaves_gaps_for_those_who_think_and_takes_all_when_alone():
+    async def run() -> tuple[int, int]:
+        places, done = Places(1, most=99, allowances=Allowances(ahead=0.02, at_work=0.4)), []
+
+        async def stay(name: str) -> None:
+            await places.take(name, "s")
+            await asyncio.sleep(0.01)
+            done.append(name)
+            places.leave(name)
+
+        await stay("person")
+        flood = [asyncio.create_task(stay("flood")) for _ in range(60)]
+        await asyncio.sleep(0.3)
+        beside = done.count("flood")
+        await asyncio.wait_for(asyncio.gather(*flood), 20)
+        return beside, done.count("flood")
+
+    beside, alone = asyncio.run(run())
+    assert 1 <= beside <= 20, "half of the time, which is for 15, and what it may take ahead"
+    assert alone == 60
 
 
 def test_a_client_has_no_more_than_its_places_and_those_who_leave_take_none():
