@@ -56,7 +56,7 @@ def find(folder: Path, *, progress: Progress | None = None, cancel: Cancel | Non
         If the folder cannot be read.
     Cancelled
     """
-    files = [path for path in _walk(folder) if is_dicom(path)]
+    files = [path for path in _walk(folder) if _readable(path)]
     if not any(map(is_segmentation, files)):
         return None
     try:
@@ -113,7 +113,7 @@ def patient_of(path: Path, series: str | None = None) -> str:
 
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     for file in files:
-        if not is_dicom(file) or is_segmentation(file):
+        if not _readable(file) or is_segmentation(file):
             continue
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
@@ -196,6 +196,14 @@ def _walk(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder, onerror=fail):
         folders.sort()
         yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _readable(path: Path) -> bool:
+    """Whether a file is DICOM; one that cannot be read is told about when its case is, if it belongs to one."""
+    try:
+        return is_dicom(path)
+    except OSError:
+        return False
 
 
 def _image_of(series: dict[str, _Series], of: list[str], study: str, place: str) -> _Series | None:

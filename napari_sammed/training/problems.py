@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +83,7 @@ def elsewhere(path: Path, share: float) -> Problem:
     )
 
 
-def refuse(what: str, problems: list[Problem]) -> InputError:
-    """The error that names the first few problems, a line each."""
-    lines = [what, *(str(problem) for problem in problems[:_TOLD])]
-    if len(problems) > _TOLD:
-        lines.append(f"and {len(problems) - _TOLD} more.")
-    return InputError("\n".join(lines))
+def refuse(what: str, problems: Sequence[Problem]) -> InputError:
+    """The error that names the first few problems, in one line as all errors."""
+    more = [f"And {len(problems) - _TOLD} more."] if len(problems) > _TOLD else []
+    return InputError(" ".join([what, *map(str, problems[:_TOLD]), *more]))

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 from napari_sammed.plugin.series.widget import SeriesWidget
 from napari_sammed.plugin.views.series import STEPS, clock
 from napari_sammed.plugin.widget import SegmentWidget
+from napari_sammed.training.preparing import Options, prepare
 from napari_sammed.volume import read_volume, write_volume
 from tests.dicom_files import write_series
 from tests.phantoms import two_balls
@@ -149,6 +150,29 @@ def test_a_folder_is_annotated_and_gone_on_with_another_day(annotator, folder):
     again.step("before")
     again.at("a ct")
     np.testing.assert_array_equal(again.hands.labels == 2, second)
+
+
+def test_what_was_annotated_is_learnt_from(annotator, folder, tmp_path):
+    _, first, second = two_balls()
+    (folder / "b.nii.gz").unlink()
+    one = annotator()
+    one.open(folder, "spleen, liver")
+    for name, mask in (("a ct", first), ("c2.nii.gz", second)):
+        one.at(name)
+        one.mark(2, mask)
+        one.step("done")
+    one.at("c10.nii.gz")
+    one.work.close(wait=True)
+    one.hands.widget.coordinator.close(wait=True)
+    found = prepare(folder, Options(held_out=0), tmp_path / "cache")
+    assert [(example.name, example.image.modality) for example in found.material.train] == [
+        ("a ct", "CT"),
+        ("c2", None),
+    ]
+    assert found.material.names == {1: "liver"}
+    for example, mask in zip(found.material.train, (first, second), strict=True):
+        np.testing.assert_array_equal(example.labels, mask)
+    assert {problem.kind for problem in found.problems} == {"object without mask", "not finished"}
 
 
 def test_another_object_of_a_class(annotator, folder):
