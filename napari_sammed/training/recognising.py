@@ -39,12 +39,14 @@ def recognise(folder: Path, *, progress: Progress | None = None, cancel: Cancel 
     try:
         if (folder / "labelsTr").is_dir():
             return _labelled("nnU-Net raw data", folder)
-        found = session_cases.find(folder)
-        if found is not None:
-            return found
+        sessions = session_cases.find(folder)
+        if sessions is not None and sessions.cases:
+            return sessions
         try:
             return _labelled("images with labels", folder)
         except NoCasesError as error:
+            if sessions is not None:  # none of which can be learnt from
+                return sessions
             found = dicom_cases.find(folder, progress=progress, cancel=cancel)
             if found is None:
                 raise InputError(

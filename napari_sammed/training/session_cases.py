@@ -65,8 +65,7 @@ def find(folder: Path) -> Found | None:
     cases: list[Source] = []
     problems: list[Problem] = []
     for path in files:
-        entry = of_series.get(path)
-        case = _case(path, results, images, entry)
+        case = _case(path, results, images, of_series.get(path), folder.is_file())
         if isinstance(case, Problem):
             problems.append(case)
         else:
@@ -140,9 +139,9 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _case(path: Path, results: Path, images: Path, entry: Entry | None) -> Source | Problem:
-    """A session file's case, or why it is none."""
-    if entry is not None and entry.state != "done":
+def _case(path: Path, results: Path, images: Path, entry: Entry | None, alone: bool) -> Source | Problem:
+    """A session file's case, or why it is none; one that the user names alone need not be done."""
+    if entry is not None and not (alone or entry.state == "done"):
         was = "skipped in" if entry.state == "skipped" else "not marked as done in"
         return Problem("not finished", path, f"its image was {was} the series: it is left out.")
     try:

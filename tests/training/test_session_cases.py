@@ -244,6 +244,19 @@ def test_done_images_of_a_series_are_learnt_from(series, where):
         assert (one.labels[BLOCK.slices] == 1).all() and one.labels.sum() == np.prod(BLOCK.shape)
 
 
+def test_a_session_that_is_named_alone_need_not_be_done(series):
+    path = series / "sammed_results" / "more" / "scan2.sammed.jsonl"
+    assert [one.name for one in made(path, held_out=0).material.train] == ["scan2"]
+    for other in path.parent.parent.rglob("*sammed.*"):
+        if other != path:
+            other.unlink()
+    with pytest.raises(InputError, match=r"nothing to learn from: .*scan2.*not marked as done"):
+        made(series, held_out=0)
+    write(series / "x.nrrd", image(5))
+    write(series / "x_labels.nrrd", labels())
+    assert recognise(series).kind == "images with labels"
+
+
 def test_a_series_that_was_moved_and_has_lost_a_session_has_its_label_image(series, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.move(series, moved)
