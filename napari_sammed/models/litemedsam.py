@@ -81,11 +81,14 @@ class LiteMedSAM:
 
     def network_input(self, image: Volume, region: Region, window: Window) -> Tensor:
         """A slice as the encoder sees it: (1, 3, 256, 256), 0..1."""
+        return torch.from_numpy(self.slice_input(image, region, window))[None].to(self.device)
+
+    def slice_input(self, image: Volume, region: Region, window: Window) -> np.ndarray:
+        """The same as float32 of (3, 256, 256)."""
         plane = plane_of(image.grid, region.box)
         pixels = flat(image.part(region.box, region.grid.shape), region.box)
         pixels = window.apply(pixels, window.limits(image))
-        frame = to_frame(resize_area(pixels, frame_shape(plane)))
-        return torch.from_numpy(frame)[None].to(self.device)
+        return to_frame(resize_area(pixels, frame_shape(plane)))
 
     def decode(self, embedding: Embedding, prompts: Prompts, previous: Logits | None) -> Logits:
         """Answer boxes; those of several parts of one object are united. `previous` has no say in a box network."""

@@ -5,8 +5,7 @@ Reference sheet ``medsam``, sections 6 and 7; Ma et al., Segment anything in med
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,19 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_sammed.errors import InputError
-from napari_sammed.geometry import Box, Region
-from napari_sammed.intensity import Window
+from napari_sammed.geometry import Box
 from napari_sammed.models.base import Embedding
-from napari_sammed.models.frames import Frame
 from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.medsam import MedSAM
 from napari_sammed.models.sam_med2d import resize_nearest
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.networks.lora import add_updates, names_of_updates
-from napari_sammed.prompts import Prompts
 from napari_sammed.training import losses
 from napari_sammed.training.material import Material
-from napari_sammed.training.slices import Kept, Slice, Slices, drawn, in_frame, nearest_centre
+from napari_sammed.training.planar_task import Planar, PlanarTask
+from napari_sammed.training.slices import Slice, nearest_centre
 
 LEARNS = ("decoder", "lora", "all")
 """The mask decoder; with low-rank updates of the encoder's attention; with the whole encoder, as published."""
@@ -92,7 +89,7 @@ SMALL_MEDSAM = BoxSettings("decoder", rate=1e-4, batch=2, jitter=20)
 SMALL_LITEMEDSAM = BoxSettings("decoder", rate=1e-4, batch=4, jitter=5)
 
 
-class BoxTask(ABC):
+class BoxTask(PlanarTask):
     """A `napari_sammed.training.fitting.Task`; see `MedSAMTask` and `LiteMedSAMTask`.
 
     Parameters
@@ -119,29 +116,12 @@ class BoxTask(ABC):
     def __init__(self, network: PromptableNetwork, material: Material, settings: BoxSettings | None = None) -> None:
         self.settings = settings or self.small
         self.settings.check()
-        self._slices = Slices(material)
-        self.network = network
         if self.settings.learns == "lora":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # so that equal runs begin alike
                 add_updates(network.image_encoder, self.settings.rank)
-        self._mark()
-        self._kept = Kept(self.settings.memory)
-        self._side = network.prompt_encoder.input_size[0]
-        self._model = self.model(torch.device("cpu"))
-
-    @abstractmethod
-    def model(self, device: torch.device) -> MedSAM | LiteMedSAM:
-        """The model that users have, around the network as it is now."""
-
-    @abstractmethod
-    def network_input(self, piece: Slice, region: Region) -> Tensor:
-        """A slice as the encoder sees it, (3, side, side)."""
-
-    @staticmethod
-    @abstractmethod
-    def nearest(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """Resize a mask."""
+        mark(network, self.settings.learns, self.scored)
+        super().__init__(network, material, self.settings.measured, self.settings.memory)
 
     def optimizer(self) -> torch.optim.Optimizer:
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -151,12 +131,20 @@ class BoxTask(ABC):
         return self.settings.rate
 
     def losses(self, random: np.random.Generator, device: torch.device) -> Iterator[losses.Loss]:
-        seen, boxes, masks = zip(*(self._drawn(random, device) for _ in range(self.settings.batch)), strict=True)
+        seen, boxes, masks = zip(*(self.example(random, device) for _ in range(self.settings.batch)), strict=True)
         features = torch.stack(seen).to(device)
-        if self.settings.learns != "decoder":
+        if not self.encoder_stays:
             features = self.network.image_encoder(features)
         wanted = torch.from_numpy(np.stack(masks))[:, None].to(device)
         yield self.loss(features, torch.from_numpy(np.stack(boxes)).to(device), wanted)
+
+    def example(self, random: np.random.Generator, device: torch.device) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """A slice as the encoder sees it, or what it makes of it; a box, x0 y0 x1 y1; and the mask that is wanted."""
+        piece, mask = self.drawn(random)
+        seen = self.features(piece, device) if self.encoder_stays else self.seen(piece)
+        if self.settings.flips and not self.encoder_stays:
+            seen, mask = _mirrored(seen, mask, random)
+        return seen, jittered(mask, self.settings.jitter, self.inside, random), mask
 
     def loss(self, features: Tensor, boxes: Tensor, masks: Tensor) -> losses.Loss:
         """Of the answers to a box on each slice.
@@ -183,81 +171,37 @@ class BoxTask(ABC):
             return losses.box_masks_and_scores(logits, masks, expected.float())
         return losses.box_masks(logits, masks)
 
-    def measure(self, device: torch.device) -> Mapping[str, float]:
-        """Mean Dice with boxes around what is held out, as loose as those learnt from, but the same at every measure.
+    def answer(
+        self, model: Planar, piece: Slice, embedding: Embedding, values: Sequence[int]
+    ) -> Sequence[Sequence[np.ndarray]]:
+        """With boxes as loose as those that are learnt from."""
+        boxes = [self._loose_box(piece, value) for value in values]
+        masks = (model.restore(logits) > 0 for logits in model.decode_boxes(embedding, boxes))
+        return [[mask.reshape(piece.labels.shape) for mask in masks]]
 
-        The answers are those of the model that users have.
-        """
-        model = self.model(device) if self.settings.learns != "decoder" else self._on(device)
-
-        def answer(piece: Slice, values: Sequence[int]) -> list[np.ndarray]:
-            region = model.plan(piece.example.image.grid, Prompts(), piece.box)
-            embedding = self._embedded(model, piece, region)
-            boxes = [self._loose_box(piece, value, Frame.of(region, self._side)) for value in values]
-            found = (model.restore(logits) > 0 for logits in model.decode_boxes(embedding, boxes))
-            return [mask.reshape(piece.labels.shape) for mask in found]
-
-        return self._slices.measure(answer, self.settings.measured)
-
-    def _mark(self) -> None:
-        """Have learnt what the settings say, but for what boxes never use."""
-        learns, scored, updates = self.settings.learns, self.scored, names_of_updates(self.network)
-        for name, parameter in self.network.named_parameters():
-            if name.startswith("mask_decoder."):
-                chosen = not name.startswith(_UNUSED) and (scored or not name.startswith(_EXPECTED))
-            elif name.startswith("image_encoder."):
-                chosen = learns == "all" or name in updates
-            else:
-                chosen = scored and learns == "all" and name in _OF_BOXES
-            parameter.requires_grad_(chosen)
-
-    def _on(self, device: torch.device) -> MedSAM | LiteMedSAM:
-        """The model on a device; its encoder is that of when it was made."""
-        if self._model.device != device:
-            self._model = self.model(device)
-        return self._model
-
-    def _drawn(self, random: np.random.Generator, device: torch.device) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """A slice as the encoder sees it, or its embedding; a box in it; and the mask that is wanted."""
-
-        def draw() -> tuple[Slice, int, np.ndarray]:
-            piece, value = self._slices.draw(random)
-            frame = Frame.of(self._planned(piece), self._side)
-            return piece, value, in_frame(piece.labels == value, frame, self.nearest)
-
-        piece, _, mask = drawn(draw)
-        region = self._planned(piece)
-        if self.settings.learns == "decoder":
-            seen = self._embedded(self._on(device), piece, region).features[0]
-        else:
-            seen = self._kept.get(piece.key, lambda: self.network_input(piece, region))
-            if self.settings.flips:
-                seen, mask = _mirrored(seen, mask, random)
-        return seen, jittered(mask, self.settings.jitter, self.inside, random), mask
-
-    def _planned(self, piece: Slice) -> Region:
-        return self._model.plan(piece.example.image.grid, Prompts(), piece.box)
-
-    def _embedded(self, model: MedSAM | LiteMedSAM, piece: Slice, region: Region) -> Embedding:
-        image = piece.example.image
-
-        def make() -> Tensor:
-            # A copy made here, since tensors of inference cannot be learnt from.
-            return model.embed(image, region, Window.auto(image)).features.clone()
-
-        features = self._kept.get(piece.key, make) if self.settings.learns == "decoder" else make()
-        return Embedding(features, region, image.grid, features.numel() * features.element_size())
-
-    def _loose_box(self, piece: Slice, value: int, frame: Frame) -> Box:
+    def _loose_box(self, piece: Slice, value: int) -> Box:
         """A box of the image around a structure, each side moved outward by a number that depends on nothing else."""
         random = np.random.default_rng([piece.key[0] % (1 << 32), piece.key[1], value])
-        tight = Box.of_mask(piece.labels == value)
+        tight, frame = Box.of_mask(piece.labels == value), self.frame(piece)
         low, high = list(piece.box.low), list(piece.box.high)
         for axis, at, size, samples in zip(frame.axes, (0, 1), frame.size, frame.shape, strict=True):
             most = round(self.settings.jitter * size / samples)
             low[axis] = max(tight.low[at] - int(random.integers(most + 1)), 0)
             high[axis] = min(tight.high[at] + int(random.integers(most + 1)), size)
         return Box(tuple(low), tuple(high))
+
+
+def mark(network: PromptableNetwork, learns: str, scored: bool) -> None:
+    """Have learnt what the settings say, but for what boxes never use; see `BoxSettings` and `BoxTask`."""
+    updates = names_of_updates(network)
+    for name, parameter in network.named_parameters():
+        if name.startswith("mask_decoder."):
+            chosen = not name.startswith(_UNUSED) and (scored or not name.startswith(_EXPECTED))
+        elif name.startswith("image_encoder."):
+            chosen = learns == "all" or name in updates
+        else:
+            chosen = scored and learns == "all" and name in _OF_BOXES
+        parameter.requires_grad_(chosen)
 
 
 class MedSAMTask(BoxTask):
@@ -271,10 +215,6 @@ class MedSAMTask(BoxTask):
     def model(self, device: torch.device) -> MedSAM:
         return MedSAM(self.network, device=device)
 
-    def network_input(self, piece: Slice, region: Region) -> Tensor:
-        image = piece.example.image
-        return torch.from_numpy(self._model.slice_input(image, region, Window.auto(image)))
-
 
 class LiteMedSAMTask(BoxTask):
     """LiteMedSAM's recipe."""
@@ -286,10 +226,6 @@ class LiteMedSAMTask(BoxTask):
 
     def model(self, device: torch.device) -> LiteMedSAM:
         return LiteMedSAM(self.network, device=device)
-
-    def network_input(self, piece: Slice, region: Region) -> Tensor:
-        image = piece.example.image
-        return self._model.network_input(image, region, Window.auto(image))[0].cpu()
 
 
 def jittered(mask: np.ndarray, most: int, inside: int, random: np.random.Generator) -> np.ndarray:

@@ -15,8 +15,8 @@ from napari_sammed.geometry import Box
 from napari_sammed.models.frames import Frame
 from napari_sammed.training.material import Example, Material
 
-Answer = Callable[["Slice", Sequence[int]], Sequence[np.ndarray]]
-"""Masks, bool (rows, columns), of label values of a slice."""
+Answer = Callable[["Slice", Sequence[int]], Sequence[Sequence[np.ndarray]]]
+"""For each kind of prompt the masks, bool (rows, columns), of label values of a slice."""
 
 Nearest = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 """Resizes a mask to rows and columns."""
@@ -118,8 +118,10 @@ class Slices:
         """Dice by structure, mean over its slices, at the image's own resolution; "score" is the mean of them."""
         found: dict[str, list[float]] = {}
         for piece, values in self.measured(most):
-            for value, mask in zip(values, answer(piece, values), strict=True):
-                found.setdefault(piece.example.names[value], []).append(dice(mask, piece.labels == value))
+            labels = piece.labels
+            for masks in answer(piece, values):
+                for value, mask in zip(values, masks, strict=True):
+                    found.setdefault(piece.example.names[value], []).append(dice(mask, labels == value))
         by_name = {name: float(np.mean(each)) for name, each in sorted(found.items())}
         return {"score": float(np.mean(list(by_name.values()))), **by_name}
 
@@ -132,12 +134,12 @@ def _places(example: Example, value: int) -> np.ndarray:
     return np.flatnonzero((example.labels == value).any((1, 2))) if known is None else np.asarray(known)
 
 
-def drawn(draw: Callable[[], tuple[Slice, int, np.ndarray]]) -> tuple[Slice, int, np.ndarray]:
+def drawn(draw: Callable[[], tuple[Slice, np.ndarray]]) -> tuple[Slice, np.ndarray]:
     """Draw until the object is still there in the frame: what is thin can vanish when a slice is made smaller."""
     for _ in range(_TRIES):
-        found = draw()
-        if found[2].any():
-            return found
+        piece, mask = draw()
+        if mask.any():
+            return piece, mask
     raise InputError(
         "All that is labelled is so small that the network, which sees slices made smaller, cannot see it: "
         "learn with images that are cut to its surroundings."

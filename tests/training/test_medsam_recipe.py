@@ -28,6 +28,7 @@ from napari_sammed.training.medsam_recipe import (
     LiteMedSAMTask,
     MedSAMTask,
     jittered,
+    mark,
 )
 from napari_sammed.volume import Volume
 from tests.golden import Golden, fill, max_difference
@@ -85,12 +86,10 @@ def test_exactly_what_is_to_learn_gets_gradients(name, learns):
 
 def test_published_sizes():
     for name, settings, encoder in (("medsam", MEDSAM, 89_670_912), ("litemedsam", LITEMEDSAM, 5_726_740)):
-        one = object.__new__(TASKS[name])
         with torch.device("meta"):
-            one.network = networks.create(name)
-        one.settings = settings
-        one._mark()
-        sizes = {key: p.numel() for key, p in one.network.named_parameters() if p.requires_grad}
+            network = networks.create(name)
+        mark(network, settings.learns, TASKS[name].scored)
+        sizes = {key: p.numel() for key, p in network.named_parameters() if p.requires_grad}
         assert sum(size for key, size in sizes.items() if key.startswith("image_encoder.")) == encoder
 
 
@@ -100,8 +99,8 @@ def test_medsam_loss_is_the_official_one(shared):
     labels = np.ones(image.grid.shape, np.uint8)
     network = fill(networks.create("medsam", golden.meta["config"]))
     one = MedSAMTask(network, material(replace(discs(0), image=image, labels=labels, names={1: "all"})), MEDSAM)
-    piece, _ = one._slices.draw(np.random.default_rng(0))
-    seen = one.network_input(piece, one._planned(piece))
+    piece, _ = one.slices.draw(np.random.default_rng(0))
+    seen = one.seen(piece)
     assert max_difference(seen[None], golden.tensor("out.pre.input")) < 1e-6
     features = torch.cat([network.image_encoder(seen[None]), golden.tensor("out.colour.image_embedding")])
     loss = one.loss(features, golden.tensor("in.train.boxes"), golden.tensor("in.train.gt"))
@@ -117,9 +116,9 @@ def test_the_decoder_learns_from_what_users_will_see(name):
     model = {"medsam": MedSAM, "litemedsam": LiteMedSAM}[name](one.network)
     for _ in range(2):
         state = random.bit_generator.state
-        piece, value = one._slices.draw(random)
+        piece, value = one.slices.draw(random)
         random.bit_generator.state = state
-        features, box, mask = one._drawn(random, CPU)
+        features, box, mask = one.example(random, CPU)
         image = piece.example.image
         region = model.plan(image.grid, Prompts(), piece.box)
         embedding = model.embed(image, region, Window.auto(image))
@@ -179,7 +178,7 @@ def test_measures_are_the_dice_of_each_structure(name):
     first = one.measure(CPU)
     assert set(first) == {"score", *NAMES.values()} and first == one.measure(CPU)
     assert first["score"] == pytest.approx(np.mean([first[name] for name in NAMES.values()]))
-    assert len(list(one._slices.measured(2))) == 2
+    assert len(list(one.slices.measured(2))) == 2
 
 
 @BOTH
@@ -195,13 +194,12 @@ def test_updates_change_what_the_model_says_and_nothing_else_does(name, tmp_path
     region = model.plan(image.grid, Prompts(), None)
     fast = model.embed(image, region, Window.auto(image)).features
     with torch.no_grad():
-        plain = one.network.eval().image_encoder(one.network_input(*_whole(one))[None])
+        plain = one.network.eval().image_encoder(one.seen(_flat(one))[None])
     assert max_difference(fast, plain) < 1e-4
 
 
-def _whole(one):
-    piece = next(piece for piece, _ in one._slices.measured(1) if piece.example.labels.ndim == 2)
-    return piece, one._planned(piece)
+def _flat(one):
+    return next(piece for piece, _ in one.slices.measured(1) if piece.example.labels.ndim == 2)
 
 
 @pytest.mark.full
