@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from napari_sammed.commands.evaluate_options import evaluate
+from napari_sammed.commands.finetune_options import finetune, recipes
 from napari_sammed.commands.models_options import models_app
 from napari_sammed.commands.options import (
     NEW_CLUSTER,
@@ -245,6 +246,8 @@ def _replay(
 
 
 app.command("evaluate")(evaluate)
+app.command("finetune")(finetune)
+app.command("recipes")(recipes)
 
 
 @app.command("demo")

@@ -48,6 +48,7 @@ SAME_FLOOR = {
     ("commands", "doctor"),
     ("commands", "plugin"),
     ("commands", "server"),
+    ("commands", "training"),
     ("training", "evaluation"),
 }
 IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}

@@ -59,6 +59,45 @@ def bars(rows: Sequence[Row]) -> str:
     return _address(figure)
 
 
+def learning(curve: Sequence[Mapping[str, float]]) -> str:
+    """Loss and Dice over the steps of a training, from rows with "step", "loss", "score" and Dices by structure."""
+    figure = _figure(9, 3.2)
+    loss, dice = figure.subplots(1, 2)
+    learnt = [row for row in curve if np.isfinite(row["loss"])]
+    loss.plot([row["step"] for row in learnt], [row["loss"] for row in learnt], ".-", color=COLOURS[0])
+    loss.set(xlabel="Step", title="Loss (smoothed)")
+    names = [
+        name for name in dict.fromkeys(key for row in curve for key in row) if name not in ("step", "loss", "score")
+    ]
+    for name, colour in zip(names[: len(COLOURS)], COLOURS, strict=False):
+        there = [row for row in curve if name in row]
+        dice.plot(
+            [row["step"] for row in there], [row[name] for row in there], "-", lw=1, color=colour, label=_short(name)
+        )
+    dice.plot([row["step"] for row in curve], [row["score"] for row in curve], "k.-", lw=2, label="mean")
+    dice.set(xlabel="Step", title="Dice", ylim=(0, 1))
+    dice.legend(fontsize=7)
+    for axis in (loss, dice):
+        axis.grid(alpha=0.3)
+    return _address(figure)
+
+
+def changes(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Dice of each structure before and after a training, a pair of bars a structure."""
+    names = [name for name in after if name != "score"]
+    figure = _figure(9, 1.2 + 0.3 * len(names))
+    axis = figure.subplots()
+    places = np.arange(len(names))
+    for offset, values, colour, label in ((0, before, "#bbbbbb", "before"), (0.4, after, COLOURS[0], "after")):
+        axis.barh(places + offset, [values.get(name, np.nan) for name in names], 0.38, color=colour, label=label)
+    axis.set_yticks(places + 0.2, [_short(name) for name in names], fontsize=8)
+    axis.set(xlim=(0, 1), xlabel="Dice on what was held out")
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3, axis="x")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
+    return _address(figure)
+
+
 def picture(image: Volume, target: np.ndarray, mask: np.ndarray, index: int | None = None) -> str:
     """The reference (orange) and an answer (blue; green where both agree) on an image.
 

@@ -22,7 +22,7 @@ from napari_sammed.evaluation.summary import AREAS, GROUPS, SIZES, Row, summaris
 from napari_sammed.prompts import prompt_from_json
 from napari_sammed.volume import read_volume, resample_labels
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; font-size: 13px; }
 th, td { padding: 0.15rem 0.55rem; text-align: right; border-bottom: 1px solid #e6e6e6; }
@@ -65,7 +65,7 @@ def write_report(
     overall = [row for row in rows if row.group == "all"]
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
-        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
+        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(protocol.title)}. {html.escape(protocol.source)}</p>",
         *([f"<p>{html.escape(remark)}</p>"] if remark else []),
         f"<p class='note'>{html.escape(_setting(results, protocol))}</p>",

@@ -154,7 +154,37 @@ def load(
         if files:
             raise WeightsError(f"{name} needs no weights; leave out {files[0]}")
         return cast(PromptableModel, _implementation(chosen)())
-    parts = _assembled(chosen, files, progress, cancel)
+    return _running(chosen, _assembled(chosen, files, progress, cancel), device, precision)
+
+
+def load_tuned(
+    path: Path, base: Path, device: str = "cpu", precision: str = "float32", config: Mapping[str, Any] | None = None
+) -> PromptableModel | AutomaticModel:
+    """Get a tuned model running whose file has not been taken in.
+
+    Parameters
+    ----------
+    path, base : Path
+        The tuned file, and the weights that it adds to.
+    device, precision
+        As for `load`.
+    config : mapping, optional
+        Values of the network that differ from the published size.
+
+    Raises
+    ------
+    WeightsError
+        If the files are damaged or do not belong together.
+    """
+    from napari_sammed.models import tuned
+    from napari_sammed.models.tuned_assembly import assemble_tuned
+
+    own = tuned.read_card(path)
+    shown = tuned_store.as_model_card(tuned_store.TunedModel(own.name, path, own))
+    return _running(shown, assemble_tuned(path, base, own, config), device, precision)
+
+
+def _running(chosen: ModelCard, parts: Assembled, device: str, precision: str) -> PromptableModel | AutomaticModel:
     implementation = _implementation(chosen)
     options = {**parts.options}
     if getattr(implementation, "has_half_precision", False):

@@ -29,10 +29,11 @@ KEY = "napari-sammed tuned"
 FORMAT = 1
 SUFFIX = ".safetensors"
 
-Value: TypeAlias = "str | int | float | bool | list[Value] | None"
+Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value] | None"
 
 _LONGEST_CARD, _LONGEST_TEXT, _MOST = 1_000_000, 500, 1000  # characters; entries of a list
 _MOST_OF_NETWORK = 4096  # classes, rank
+_DEEPEST = 4  # entries in entries
 _NETWORKS = {"samed": ("samed", "samed_s")}  # of models whose network is not that of their base
 _CONFIG = ("num_classes", "rank", "adapter")
 
@@ -284,13 +285,17 @@ def _check_rest(card: TunedCard) -> None:
             _check_value(value)
 
 
-def _check_value(value: object) -> None:
+def _check_value(value: object, depth: int = 0) -> None:
     if isinstance(value, str):
         _check_text("setting", value)
-    elif isinstance(value, list):
+    elif isinstance(value, list) and depth < _DEEPEST:
         if len(value) > _MOST:
             raise ValueError("a setting of it is endless")
         for each in value:
-            _check_value(each)
-    elif not isinstance(value, int | float | None):
+            _check_value(each, depth + 1)
+    elif isinstance(value, dict) and depth < _DEEPEST:
+        for key, each in value.items():
+            _check_text("setting", key)
+            _check_value(each, depth + 1)
+    elif not isinstance(value, int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"a setting of it is a {type(value).__name__}")

@@ -17,8 +17,8 @@ from napari_sammed.models import fingerprint, tuned
 from napari_sammed.models import weights as store
 from napari_sammed.models.assembly import Assembled, assemble
 from napari_sammed.models.cards import CARDS
-from napari_sammed.models.checkpoints import open_checkpoint
-from napari_sammed.models.fitting import build, fill, shapes_of
+from napari_sammed.models.checkpoints import Checkpoint, open_checkpoint
+from napari_sammed.models.fitting import build, fill, shapes_of, stand_ins
 from napari_sammed.models.tuned import TunedCard
 from napari_sammed.networks.lora import LoraLinear, LoraQKV, as_plain
 from napari_sammed.networks.official_files import from_sam_file
@@ -91,6 +91,24 @@ def samed_network(card_or_base: str, name: str, config: Mapping[str, Any]) -> nn
     return build(name, {**{key: published[key] for key in _ENCODER_SIZE}, **config})
 
 
+def samed_from_sam(base: str, name: str, path: Path, config: Mapping[str, Any]) -> nn.Module:
+    """A SAMed network that has not learnt anything: SAM's weights, and new ones where SAM has none.
+
+    Parameters
+    ----------
+    base, name, config
+        As for `samed_network`.
+    path : Path
+        Of SAM's weights.
+    """
+    published, _ = networks.BUILDERS[base]
+    network = networks.create(name, {**{key: published[key] for key in _ENCODER_SIZE}, **config})
+    file = open_checkpoint(path)
+    _check_sam(file, network, _card(base))
+    network.load_state_dict(from_sam_file(file.read(), network.state_dict()).tensors, strict=False)
+    return network
+
+
 def check_fit(card: TunedCard, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse a file whose tensors have no place in the network, without the weights that it adds to."""
     with torch.device("meta"):
@@ -128,6 +146,7 @@ def _samed(
     network = samed_network(card.base, card.network_name, {**card.config, **config})
     wanted = network.state_dict()
     _check_places(network, tensors, path)
+    _check_sam(open_checkpoint(base), network, _card(card.base))
     state = {**from_sam_file(open_checkpoint(base).read(), wanted).tensors, **tensors}
     difference = fingerprint.difference(shapes_of(state), shapes_of(wanted))
     if difference is not None:
@@ -145,6 +164,15 @@ def _seen(card: TunedCard) -> dict[str, Any]:
     if isinstance(size, int) and 16 <= size <= 2048:
         options["sampled_size"] = size
     return options
+
+
+def _check_sam(file: Checkpoint, network: nn.Module, card: ModelCard) -> None:
+    try:
+        if fingerprint.PATCH not in file.shapes:
+            raise ValueError("it has no encoder of SAM")
+        from_sam_file(stand_ins(file.shapes), network.state_dict())
+    except ValueError as error:
+        raise WeightsError(f"{file.path} is no file of {card.title}: {error}") from error
 
 
 def _whole(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:

@@ -121,13 +121,18 @@ def as_model_card(model: TunedModel) -> ModelCard:
 def figures(card: TunedCard) -> str:
     """What a tuned model was made from, and what that has brought, in a sentence or two."""
     what = f": {', '.join(card.classes[:6])}{', …' if len(card.classes) > 6 else ''}" if card.classes else ""
-    counts = [f"{card.data[key]} {key}" for key in ("cases", "patients") if isinstance(card.data.get(key), int)]
+    counts = [f"{_learnt(card.data[key])} {key}" for key in ("cases", "patients") if _learnt(card.data.get(key))]
     source = f" on {' of '.join(counts)}" if counts else ""
     said = f"Tuned{source} with the recipe {card.recipe}{what}."
     if "score" in card.before and "score" in card.after:
         after, before = card.after["score"], card.before["score"]
         said += f" Mean Dice on what was kept to measure with: {after:.3f}, before {before:.3f}."
     return said
+
+
+def _learnt(count: object) -> object:
+    """How many were learnt from: of all, or of those that are counted by part."""
+    return count.get("train") if isinstance(count, dict) else count
 
 
 def add(path: Path, name: str | None, taken: Container[str]) -> TunedModel:

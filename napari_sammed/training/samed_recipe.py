@@ -49,6 +49,8 @@ class SamedSettings:
         Rows, and columns, to which slices are brought first.
     augmented : bool
         Turned and mirrored at random.
+    rank : int
+        Of the updates; the network has it.
     labelled : float
         Share of the slices of a step that are drawn from those in which there is something; 0 for all as they come, as
         published.
@@ -66,8 +68,17 @@ class SamedSettings:
     dice: float = 0.8
     sampled_size: int = 224
     augmented: bool = True
+    rank: int = 4
     labelled: float = 0.0
     measured: int = 0
+
+
+PUBLISHED = SamedSettings()
+"""A batch of 24 on two GPUs; training stopped at step 14,880."""
+SMALL = SamedSettings(rate=0.002, warm_up=50, steps=1250, batch=4, labelled=0.75, measured=24)
+"""Ours, for some volumes and one device."""
+STOPPED = 0.8
+"""Share of the steps of the schedule after which training ended."""
 
 
 class SamedTask:
