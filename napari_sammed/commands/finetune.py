@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_sammed.training.runs import Standing
     from napari_sammed.training.tuning import Outcome
 
-_NEEDED = {"lightning_fabric": "lightning-fabric", "monai": "monai", "matplotlib": "matplotlib"}
+_NEEDED = {"lightning_fabric": "lightning-fabric", "matplotlib": "matplotlib", "monai": "monai"}
 _MEASURES, _KEPT = 20, 25  # measures of a run; steps between two states on disk, at most
 _PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
 _SHOWN = 20  # problems that are listed one by one
@@ -148,9 +148,9 @@ def _told(as_json: bool, standing: Standing) -> None:
     if as_json:
         _event("measure", **row)
         return
-    loss = "before    " if row["step"] == 0 else f"loss {row['loss']:.3f}"
+    loss = "before" if row["step"] == 0 else f"loss {row['loss']:.3f},"
     structures = ", ".join(f"{key} {value:.3f}" for key, value in row.items() if key not in ("step", "loss", "score"))
-    note(f"step {int(row['step']):>6}  {loss}  Dice {row['score']:.3f}  ({structures})")
+    note(f"step {int(row['step'])}: {loss} Dice {row['score']:.3f} ({structures})")
 
 
 @contextmanager
@@ -207,6 +207,7 @@ def _order(request: Request) -> Order:
         "measure_every": every,
         "keep_every": min(every, _KEPT),
         **chosen.run,
+        **({"accumulate": settings.accumulate} if hasattr(settings, "accumulate") else {}),
         **{key: value for key in ("accumulate", "patience") if (value := getattr(request, key)) is not None},
     }
     run = Run(

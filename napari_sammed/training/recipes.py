@@ -35,8 +35,10 @@ class Recipe:
         Registry names of the models that can be tuned, the default first.
     task : str
         ``module:Class`` of the `napari_sammed.training.fitting.Task`, called with (network, material, settings).
-    small, published : str
-        Names of the settings in that module: ours for small data and one device, and the published ones.
+    published : str
+        Name of the published settings in that module, or of their class, which has them as its defaults.
+    small : str or mapping
+        Ours for small data and one device: another name, or what is other than published.
     steps, published_steps : int
     run : mapping
         Values of `napari_sammed.training.fitting.Run` that the recipe wants.
@@ -51,8 +53,8 @@ class Recipe:
     learns: str
     bases: tuple[str, ...]
     task: str
-    small: str
     published: str
+    small: str | Mapping[str, Any]
     steps: int
     published_steps: int
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +76,10 @@ class Recipe:
         InputError
             For a setting that the recipe does not have, or a value of another kind.
         """
-        settings = self._part(self.published if published else self.small)
+        settings = self._settings(self.published)
+        if not published:
+            ours = self.small
+            settings = self._settings(ours) if isinstance(ours, str) else replace(settings, **ours)
         for name, value in (changes or {}).items():
             settings = with_value(settings, name, value, self.name)
         return settings
@@ -83,6 +88,10 @@ class Recipe:
         """What is learnt, and from what."""
         return self._part(self.task.partition(":")[2])(network, material, settings)
 
+    def _settings(self, name: str) -> Any:
+        found = self._part(name)
+        return found() if isinstance(found, type) else found
+
     def _part(self, name: str) -> Any:
         return getattr(importlib.import_module(self.task.partition(":")[0]), name)
 
@@ -90,15 +99,65 @@ class Recipe:
 _TRAINING = "napari_sammed.training"
 _SAMS = ("sam-vit-b", "sam-vit-l", "sam-vit-h")
 
+_BETTER = {"measure_first": True}  # a run of a model that can do something never ends worse than it began
+
 RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="litemedsam",
+        title="Boxes on slices (LiteMedSAM)",
+        learns="the mask decoder; with --set learns=lora or all, of the encoder as well",
+        bases=("litemedsam",),
+        task=f"{_TRAINING}.medsam_recipe:LiteMedSAMTask",
+        published="LITEMEDSAM",
+        small="SMALL_LITEMEDSAM",
+        steps=300,
+        published_steps=100_000,
+        run=_BETTER,
+    ),
+    Recipe(
+        name="medsam",
+        title="Boxes on slices, larger (MedSAM)",
+        learns="the mask decoder; with --set learns=lora or all, of the encoder as well",
+        bases=("medsam", "sam-vit-b", "sam-vit-l", "sam-vit-h"),
+        task=f"{_TRAINING}.medsam_recipe:MedSAMTask",
+        published="MEDSAM",
+        small="SMALL_MEDSAM",
+        steps=300,
+        published_steps=1_000_000,
+        run=_BETTER,
+    ),
+    Recipe(
+        name="click",
+        title="Clicks on slices (the click network)",
+        learns="the head that answers clicks",
+        bases=("click",),
+        task=f"{_TRAINING}.click_recipe:ClickRecipeTask",
+        published="PUBLISHED",
+        small="SMALL",
+        steps=300,
+        published_steps=1500,
+        run={**_BETTER, "clip": 1.0, "average": 0.99},
+    ),
+    Recipe(
+        name="sam-med3d",
+        title="Clicks in volumes (SAM-Med3D)",
+        learns="prompt encoder and mask decoder; with --set learn=all, the encoder as well",
+        bases=("sam-med3d",),
+        task=f"{_TRAINING}.sam_med3d_recipe:SamMed3dTask",
+        published="SamMed3dSettings",
+        small={"learn": "decoder", "steps": 200, "batch": 2, "accumulate": 1, "measured": 5},
+        steps=200,
+        published_steps=62_500,
+        run=_BETTER,
+    ),
     Recipe(
         name="samed",
         title="Organs without prompts (SAMed)",
         learns="low-rank updates of SAM's encoder, prompt encoder and mask decoder",
         bases=_SAMS,
         task=f"{_TRAINING}.samed_recipe:SamedTask",
-        small="SMALL",
         published="PUBLISHED",
+        small="SMALL",
         steps=1000,
         published_steps=14_880,
         makes="samed",
@@ -110,8 +169,8 @@ RECIPES: tuple[Recipe, ...] = (
         learns="low-rank updates of SAM's encoder and of the decoder's attention, prompt encoder and heads",
         bases=_SAMS,
         task=f"{_TRAINING}.samed_recipe:SamedTask",
-        small="SMALL",
         published="PUBLISHED",
+        small="SMALL",
         steps=1000,
         published_steps=14_880,
         makes="samed",
@@ -167,7 +226,9 @@ def with_value(settings: Any, name: str, value: Any, of: str = "") -> Any:
     try:
         return replace(settings, **{name: _like(before, value)})
     except ValueError:
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(before), "something else")
+        kind = {bool: "true or false", int: "a whole number", float: "a number", tuple: "numbers with commas"}.get(
+            type(before), "something else"
+        )
         raise InputError(f"The setting {name} of the recipe {of} is {kind}, not {value!r}.") from None
 
 
@@ -178,6 +239,11 @@ def _like(before: Any, value: Any) -> Any:
         return str(value).lower() == "true"
     if isinstance(before, int) and float(value) != int(float(value)):
         raise ValueError
+    if isinstance(before, tuple):
+        parts = str(value).split(",") if isinstance(value, str) else list(value)
+        if len(parts) != len(before):
+            raise ValueError
+        return tuple(_like(one, part) for one, part in zip(before, parts, strict=True))
     return type(before)(float(value)) if isinstance(before, int) else type(before)(value)
 
 
@@ -204,6 +270,10 @@ def make_network(
     """
     from napari_sammed.models.assembly import assemble
 
+    if chosen.name == "click":
+        from napari_sammed.models.click import shipped_head
+
+        return shipped_head()
     if not chosen.network:
         return assemble(registry.card(base), path, config=config).network
     from napari_sammed.models.tuned_assembly import samed_from_sam

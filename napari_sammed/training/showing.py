@@ -155,12 +155,15 @@ def _pictures(order: Order, found: Prepared, outcome: Outcome) -> Iterator[tuple
     models = {"after": registry.load_tuned(outcome.path, order.weights, device, config=order.config)}
     if not recipes.recipe(order.recipe).makes and order.config is None:
         models = {"before": registry.load(order.base, order.weights, device), **models}
-    backend, classes = LocalBackend(device, models=models), class_names(found.material)
+    backend, classes = (
+        LocalBackend(device, models={model.card.name: model for model in models.values()}),
+        class_names(found.material),
+    )
     try:
         for place, (example, value) in enumerate(_shown(found)):
             for when, model in models.items():
                 number = classes.index(example.names[value]) + 1
-                target, mask, index = _answered(example, value, number, model, when, backend)
+                target, mask, index = _answered(example, value, number, model, backend)
                 dice = 2 * (target & mask).sum() / max(target.sum() + mask.sum(), 1)
                 caption = f"Case {place + 1}, {example.names[value]}, {when}: Dice {dice:.3f}"
                 yield caption, picture(example.image, target, mask, index)
@@ -178,7 +181,7 @@ def _shown(found: Prepared) -> list[tuple[Example, int]]:
 
 
 def _answered(
-    example: Example, value: int, number: int, model: Any, name: str, backend: LocalBackend
+    example: Example, value: int, number: int, model: Any, backend: LocalBackend
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
     """Reference and answer, of a slice (its index along the first axis) or of the whole image; `number` is the class
     of a model without prompts."""
@@ -191,13 +194,13 @@ def _answered(
         return (target if index is None else target[index]), mask, index
     if 3 in model.card.dimensions and index is not None:
         prompt: Any = _middle(target) if "box" not in model.card.prompts else Box.of_mask(target)
-        with Opened(image, partial(ModelAnswerer, backend=backend, model=name)) as opened:
+        with Opened(image, partial(ModelAnswerer, backend=backend, model=model.card.name)) as opened:
             answerer, _ = opened.at(None)
             answerer.begin()
             return target, answerer.answer(prompt), None
     flat = target if index is None else target[index]
     prompt = Box.of_mask(flat) if "box" in model.card.prompts else _middle(flat)
-    with Opened(image, partial(ModelAnswerer, backend=backend, model=name)) as opened:
+    with Opened(image, partial(ModelAnswerer, backend=backend, model=model.card.name)) as opened:
         answerer, _ = opened.at(index)
         answerer.begin()
         return flat, answerer.answer(prompt), index

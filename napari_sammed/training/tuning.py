@@ -85,14 +85,17 @@ def tune(
     device = choose({"gpu": "cuda"}.get(order.run.accelerator, order.run.accelerator))
     orders.begin(order)
     say("measuring before", 0.0)
-    before, task = _before(order, found, device)
-    _check(cancel)
-    if told is not None:
-        told(Standing(curve=[{"step": 0, "loss": math.nan, **before}]))
-    make = partial(_given, task) if order.run.devices == 1 and task is not None else partial(orders.make_task, order)
+    task = orders.make_task(order, found)
+    before: dict[str, float] = {}
+    if not order.run.measure_first:
+        before = _before(order, task, device)
+        _check(cancel)
+        if told is not None:
+            told(Standing(curve=[{"step": 0, "loss": math.nan, **before}]))
+    make = partial(_given, task) if order.run.devices == 1 else partial(orders.make_task, order)
     standing = launching.run(make, order.run, progress=progress, cancel=cancel, told=told)
     say("measuring after", 1.0)
-    task = make() if order.run.devices == 1 else orders.make_task(order, found)
+    before = before or {key: value for key, value in standing.curve[0].items() if key not in ("step", "loss")}
     path = order.out / f"{order.name}{tuned.SUFFIX}"
     tensors = best_of(order.out)
     task.network.load_state_dict(tensors, strict=False)
@@ -120,12 +123,11 @@ def _given(task: Task) -> Task:
     return task
 
 
-def _before(order: Order, found: Prepared, device: str) -> tuple[dict[str, float], Task]:
-    """The measures of the base, which are taken once, and the task that they were taken with."""
-    task = orders.make_task(order, found)
+def _before(order: Order, task: Task, device: str) -> dict[str, float]:
+    """The measures of the base, which are taken once."""
     path = order.out / BEFORE
     try:
-        return {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}, task
+        return {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError, TypeError):
         before = measured(task, device)
     part = path.with_suffix(".part")
@@ -134,7 +136,7 @@ def _before(order: Order, found: Prepared, device: str) -> tuple[dict[str, float
         put_in_place(part, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from None
-    return before, task
+    return before
 
 
 def _check(cancel: Cancel | None) -> None:
@@ -165,7 +167,7 @@ def _card(
         recipe=order.recipe,
         settings=settings,
         classes=structures,
-        data=dict(found.summary),
+        data=_plain_all(dict(found.summary)),
         before={_plain(name): value for name, value in before.items()},
         after={_plain(name): value for name, value in after.items()},
         seed=order.run.seed,
@@ -178,6 +180,14 @@ def _card(
 def _plain(text: str) -> str:
     """A name of a structure as a card can have it."""
     return "".join(letter if letter.isprintable() and letter != "<" else "_" for letter in text)[:100]
+
+
+def _plain_all(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_plain(str(key)): _plain_all(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_all(each) for each in value]
+    return _plain(value) if isinstance(value, str) else value
 
 
 def _of_run(order: Order) -> dict[str, Any]:
