@@ -124,7 +124,6 @@ class ArrayCache:
         """
         note = self._path(name, "json")
         try:
-            note.unlink(missing_ok=True)  # from here on, what was there is no entry any more
             said = {}
             for key, array in arrays.items():
                 path = self._path(name, f"{key}.npy")
