@@ -16,7 +16,7 @@ from napari_sammed.geometry import Box, Grid
 from napari_sammed.training import dicom_cases, session_cases
 from napari_sammed.training.choosing import chosen, named
 from napari_sammed.training.leaks import between
-from napari_sammed.training.problems import KINDS, MOST_OUTSIDE, Problem, elsewhere
+from napari_sammed.training.problems import KINDS, MOST_OUTSIDE, Problem, elsewhere, unreadable
 from napari_sammed.training.sources import Source
 from napari_sammed.training.splits import Split
 from napari_sammed.volume import Volume, read_volume, resample_labels
@@ -128,7 +128,7 @@ def read_case(case: Case, wanted: Sequence[int | str] = (), cancel: Cancel | Non
     try:
         labels, names = _labels(source, image, found)
     except InputError as error:
-        found.append(Problem("unreadable labels", case.labels, f"it cannot be read ({error})"))
+        found.append(unreadable("unreadable labels", case.labels, error))
         labels, names = None, {}
     known: dict[int, str] = {}
     if labels is not None:
@@ -144,7 +144,7 @@ def _image(case: Source, found: list[Problem]) -> Volume | None:
         stored = read_volume(case.image, frame=case.frame, series=case.series)
         image = stored if stored.in_memory else Volume(stored.array, stored.grid, stored.name, stored.modality)
     except InputError as error:
-        found.append(Problem("unreadable image", case.image, f"it cannot be read ({error})"))
+        found.append(unreadable("unreadable image", case.image, error))
         return None
     if case.image_hash and stored.hash != case.image_hash:
         found.append(

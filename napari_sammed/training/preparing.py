@@ -110,7 +110,7 @@ def prepare(
         problems += leaks
         fatal = [problem for problem in problems if problem.fatal]
         if fatal and options.strict:
-            raise refuse(f"{len(fatal)} problems keep cases from being learnt from:", fatal)
+            raise refuse("Not all cases can be learnt from.", fatal)
         check_known(options.structures, [one.known for one in good])
         leaking = {problem.file for problem in leaks if problem.fatal}
         parts = {

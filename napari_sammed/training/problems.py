@@ -83,6 +83,12 @@ def elsewhere(path: Path, share: float) -> Problem:
     )
 
 
+def unreadable(kind: str, path: Path, error: InputError) -> Problem:
+    """What to say of a file that cannot be read, with its name once only."""
+    said = str(error)
+    return Problem(kind, path, f"it{said.removeprefix(str(path))}" if said.startswith(f"{path} ") else said)
+
+
 def refuse(what: str, problems: Sequence[Problem]) -> InputError:
     """The error that names the first few problems, in one line as all errors."""
     more = [f"And {len(problems) - _TOLD} more."] if len(problems) > _TOLD else []

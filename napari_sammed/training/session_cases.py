@@ -23,7 +23,7 @@ from napari_sammed.session.journal import read_journal
 from napari_sammed.session.journal_files import read_header
 from napari_sammed.session.records import overlap_of, refill
 from napari_sammed.training.dicom_cases import patient_of
-from napari_sammed.training.problems import Problem
+from napari_sammed.training.problems import Problem, unreadable
 from napari_sammed.training.sources import Found, Source
 
 KIND = "sessions"
@@ -108,7 +108,7 @@ def read_objects(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[i
     header, entries = read_journal(path)
     try:
         if tuple(header["shape"]) != tuple(shape):
-            raise InputError(f"it is about an image of shape {tuple(header['shape'])}, not {tuple(shape)}")
+            raise InputError(f"{path} is about an image of shape {tuple(header['shape'])}, not {tuple(shape)}.")
         history = History(Box.of_shape(shape), overlap_of(header))
         refill(history, entries)
         states = list(history.objects.values())
@@ -147,7 +147,7 @@ def _case(path: Path, results: Path, images: Path, entry: Entry | None, alone: b
     try:
         header = read_header(path)
     except InputError as error:
-        return Problem("unreadable labels", path, f"it cannot be read ({error})")
+        return unreadable("unreadable labels", path, error)
     source: dict[str, Any] = header.get("source") or {}
     image = next((place for place in _places(path, images, source, entry) if place.exists()), None)
     if image is None:

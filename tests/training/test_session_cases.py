@@ -162,7 +162,7 @@ def harmed(kind: str, folder: Path) -> None:
         ("image unsaid", "image missing", "does not say where its image is"),
         ("image changed", "other image", "has changed since"),
         ("image reshaped", "other image", "has changed since"),
-        ("image damaged", "unreadable image", "cannot be read"),
+        ("image damaged", "unreadable image", ": it is not a NIfTI file"),
         ("first line", "unreadable labels", "Line 1"),
         ("a line", "unreadable labels", "Line 2"),
         ("no sense", "unreadable labels", "makes no sense"),
