@@ -17,6 +17,8 @@ from torch import Tensor
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Region
 from napari_sammed.intensity import Window
+from napari_sammed.models import registry
+from napari_sammed.models.assembly import assemble
 from napari_sammed.models.base import Embedding
 from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.medsam import MedSAM
@@ -24,6 +26,7 @@ from napari_sammed.models.planar import PlanarModel
 from napari_sammed.models.planes import fitted_shape, plane_of
 from napari_sammed.models.sam import SAM
 from napari_sammed.models.sam_med2d import resize_nearest
+from napari_sammed.models.weights import obtain
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.training import losses
 from napari_sammed.training.material import Material
@@ -40,6 +43,8 @@ class DistillingSettings:
 
     Parameters
     ----------
+    teacher : str
+        One of `TEACHERS`.
     rate : float
         Published.
     decay : float
@@ -53,6 +58,7 @@ class DistillingSettings:
         what the pupil sees.
     """
 
+    teacher: str = "medsam"
     rate: float = 5e-4
     decay: float = 0.01
     batch: int = 4
@@ -61,6 +67,8 @@ class DistillingSettings:
 
     def check(self) -> None:
         """Refuse what makes no sense; InputError."""
+        if self.teacher not in TEACHERS:
+            raise InputError(f"One of {', '.join(TEACHERS)} can teach, not {self.teacher!r}.")
         if not (self.rate > 0 and self.batch > 0 and self.measured > 0 and self.decay >= 0 and self.memory >= 0):
             raise InputError("Rate, batch and the slices to measure with are above 0, decay and memory not below.")
 
@@ -75,18 +83,18 @@ class DistillingTask(PlanarTask):
     ----------
     network : PromptableNetwork
         ``networks.create("litemedsam")`` with the weights to begin with.
-    teacher : PromptableNetwork
-        With its weights.
-    teacher_name : str
-        One of `TEACHERS`, for how it sees slices.
     material : Material
         Its labels are needed to measure with, and to draw slices with something in them.
     settings : DistillingSettings, optional
+    teacher : PromptableNetwork, optional
+        The teacher with its weights; without, they are looked for as for any use of it, and fetched if need be.
 
     Raises
     ------
     InputError
         If the settings make no sense, the material cannot be learnt from, or the embeddings are of other shapes.
+    WeightsError
+        If the teacher's weights cannot be had.
     """
 
     nearest = staticmethod(resize_nearest)
@@ -94,18 +102,18 @@ class DistillingTask(PlanarTask):
     def __init__(
         self,
         network: PromptableNetwork,
-        teacher: PromptableNetwork,
-        teacher_name: str,
         material: Material,
         settings: DistillingSettings | None = None,
+        teacher: PromptableNetwork | None = None,
     ) -> None:
-        if teacher_name not in TEACHERS:
-            raise InputError(f"One of {', '.join(TEACHERS)} can teach, not {teacher_name!r}.")
         self.settings = settings or DistillingSettings()
         self.settings.check()
+        if teacher is None:
+            card = registry.card(self.settings.teacher)
+            teacher = assemble(card, obtain(card)).network
         _take_over(network, teacher)
         super().__init__(network, material, self.settings.measured, self.settings.memory // 2)
-        self._teacher, self._make = teacher, MedSAM if teacher_name == "medsam" else SAM
+        self._teacher, self._make = teacher, MedSAM if self.settings.teacher == "medsam" else SAM
         self._teaching: PlanarModel = self._make(teacher)
         self._taught = Kept(self.settings.memory)
 

@@ -41,8 +41,8 @@ class SamMed2dSettings:
     ----------
     rate : float
         Learning rate (Adam, no decay of weights).
-    halved : tuple of int
-        Steps at which the rate is halved; published, but not switched on, at a third and two thirds.
+    halved_every : int
+        Steps after which the rate is halved, 0 for never. Published, but not switched on, as 5 epochs of 15.
     batch : int
         Slices at a step.
     masks : int
@@ -63,7 +63,7 @@ class SamMed2dSettings:
     """
 
     rate: float = 1e-4
-    halved: tuple[int, ...] = ()
+    halved_every: int = 0
     batch: int = 2
     masks: int = 5
     rounds: int = 8
@@ -77,8 +77,8 @@ class SamMed2dSettings:
         """Refuse what makes no sense; InputError."""
         if not (self.rate > 0 and self.batch > 0 and self.masks > 0 and self.measured > 0):
             raise InputError("Rate, batch, masks and the slices to measure with are above 0.")
-        if self.rounds < 0 or self.jitter < 0 or self.memory < 0:
-            raise InputError("Rounds, jitter and memory are not negative.")
+        if self.halved_every < 0 or self.rounds < 0 or self.jitter < 0 or self.memory < 0:
+            raise InputError("Steps, rounds, jitter and memory are not negative.")
 
 
 class SamMed2dTask(PlanarTask):
@@ -119,7 +119,7 @@ class SamMed2dTask(PlanarTask):
         return torch.optim.Adam(learnt, self.settings.rate)
 
     def rate(self, step: int) -> float:
-        return self.settings.rate * 0.5 ** sum(step >= at for at in self.settings.halved)
+        return self.settings.rate * 0.5 ** (step // self.settings.halved_every if self.settings.halved_every else 0)
 
     def losses(self, random: np.random.Generator, device: torch.device) -> Iterator[losses.Loss]:
         """The first answer, of which all learn, then corrections of it, of which the decoder learns."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,8 @@ FEW = DistillingSettings(rate=2e-3, batch=1, measured=1)
 def task(name: str = "medsam", settings: DistillingSettings = FEW, **config) -> DistillingTask:
     torch.manual_seed(0)
     teacher = networks.create("medsam", {**LARGE, **config})
-    return DistillingTask(networks.create("litemedsam", SMALL["litemedsam"]), teacher, name, material(), settings)
+    pupil = networks.create("litemedsam", SMALL["litemedsam"])
+    return DistillingTask(pupil, material(), replace(settings, teacher=name), teacher)
 
 
 def test_the_encoder_alone_learns_and_is_kept_with_what_it_needs(tmp_path):

@@ -237,7 +237,8 @@ def test_measures_are_of_boxes_and_clicks(monkeypatch):
 
 
 def test_rates_are_halved_where_it_is_said():
-    rates = [task(replace(FEW, halved=(2, 4))).rate(step) for step in range(6)]
+    assert task().rate(10_000) == 1e-3
+    rates = [task(replace(FEW, halved_every=2)).rate(step) for step in range(6)]
     assert rates == [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4, 2.5e-4]
 
 
