@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -89,12 +90,13 @@ def fit(
     _set_modes(network)
     if run.measure_first and not standing.step and not standing.curve:
         _measure(fabric, task, run, learning, told)
+    words = _Words(task, run, fabric.world_size, standing.step)
     while standing.step < run.steps and not (run.patience and standing.since >= run.patience):
         if _is_set(fabric, cancel):
             _keep(fabric, run, learning, optimizer)
             raise Cancelled
         if progress is not None and fabric.is_global_zero:
-            progress(_words(run, standing), standing.step / run.steps)
+            progress(words(standing), standing.step / run.steps)
         _step(fabric, task, optimizer, run, standing)
         _average(run, learning)
         if standing.step % run.measure_every == 0 or standing.step == run.steps:
@@ -105,9 +107,18 @@ def fit(
     return standing
 
 
-def _words(run: Run, standing: Standing) -> str:
-    loss = "" if math.isnan(standing.loss) else f", loss {standing.loss:.3g}"
-    return f"step {standing.step + 1} of {run.steps}{loss}"
+class _Words:
+    """How far a run is, and how fast since it was begun here; a task with ``settings.batch`` draws so many samples."""
+
+    def __init__(self, task: Task, run: Run, devices: int, step: int) -> None:
+        self._steps, self._first, self._begun = run.steps, step, time.monotonic()
+        self._samples = getattr(getattr(task, "settings", None), "batch", 1) * run.accumulate * devices
+
+    def __call__(self, standing: Standing) -> str:
+        loss = "" if math.isnan(standing.loss) else f", loss {standing.loss:.3g}"
+        done, seconds = standing.step - self._first, time.monotonic() - self._begun
+        speed = f", {done * self._samples / seconds:.3g} samples/s" if done and seconds else ""
+        return f"step {standing.step + 1} of {self._steps}{loss}{speed}"
 
 
 def _is_set(fabric: Fabric, cancel: Cancel | None) -> bool:

@@ -28,7 +28,7 @@ def take_turns(
 
 def peak_growth(call: Callable[[], object]) -> float:
     """Growth of the peak resident size over one call, MiB; meant for a process of its own (Linux)."""
-    before = _status("VmRSS")
+    before = status("VmRSS")
     return peak_size(call) - before
 
 
@@ -37,10 +37,10 @@ def peak_size(call: Callable[[], object]) -> float:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what went before
     with torch.inference_mode():
         call()
-    return _status("VmHWM")
+    return status("VmHWM")
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """A size from the kernel's account of this process, MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024

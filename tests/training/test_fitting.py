@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_it_learns_what_may_learn_and_nothing_else(tmp_path):
     rows = list(csv.DictReader((tmp_path / CURVE).open()))
     assert [row["step"] for row in rows] == ["100", "200", "300"]
     assert float(rows[-1]["score"]) == pytest.approx(standing.curve[-1]["score"], rel=1e-4)
+
+
+def test_samples_in_a_second_are_told(tmp_path):
+    task, said = Line(slow=0.02), []
+    task.settings = SimpleNamespace(batch=8)
+    run = cpu(tmp_path, steps=4, accumulate=2)
+    fit(task, run, progress=lambda text, share: said.append(text))
+    assert "samples" not in said[0]
+    fastest = 8 * 2 / (2 * 2 * 0.02)  # two draws of two losses
+    assert 0 < float(said[-1].rpartition(", ")[2].removesuffix(" samples/s")) < fastest
 
 
 def test_the_weights_of_the_best_measure_are_what_is_left(tmp_path):

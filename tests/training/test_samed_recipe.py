@@ -78,6 +78,25 @@ def test_what_learns_is_what_the_sheet_says(name, learnt):
         assert sum(p.numel() for p in parameters) == 92_192_469
 
 
+def test_the_form_for_inference_leaves_the_gradients_of_the_plain_one():
+    """Which share their weights."""
+    plain, image = network(), torch.rand(1, 3, 64, 64)
+    mark(plain)
+    updates = [p for name, p in plain.image_encoder.named_parameters() if "linear_" in name]
+    for update in updates:  # half of them begin with zeros
+        torch.nn.init.normal_(update, std=0.02)
+
+    def gradients() -> list[torch.Tensor]:
+        plain.zero_grad()
+        plain.image_encoder(image).square().mean().backward()
+        return [update.grad.clone() for update in updates]
+
+    before = gradients()
+    with torch.inference_mode():
+        networks.optimized(plain).image_encoder(image)
+    assert all(torch.equal(a, b) and a.abs().max() > 0 for a, b in zip(before, gradients(), strict=True))
+
+
 def test_labels_go_where_pixels_go():
     item, random = Slices(discs(1).train[0], ("bright", "dark"), TRAINED_WINDOW)[0], np.random.default_rng(0)
     shapes = set()
