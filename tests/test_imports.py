@@ -49,6 +49,7 @@ SAME_FLOOR = {
     ("commands", "plugin"),
     ("commands", "server"),
     ("commands", "training"),
+    ("plugin", "training"),
     ("training", "evaluation"),
 }
 IN_SLICER = {"slicer", "vtk", "numpy", *sys.stdlib_module_names}

@@ -114,6 +114,10 @@ class Coordinator(ImageChoice):
         self._offers.close(wait)
         self._background.close(wait)
 
+    def use_model(self, name: str) -> str:
+        """Have a model that the registry has just come to know chosen, and say what that means."""
+        return self._offers.choose(name)
+
     # ---- panel ---------------------------------------------------------------------------------------------------
 
     def _connect_panel(self, actions: dict[str, Callable[[], None]]) -> None:
@@ -139,11 +143,17 @@ class Coordinator(ImageChoice):
         panel.preferences_wanted.connect(self._preference_page.show)
         panel.section_toggled.connect(self._on_section)
         panel.set_open(self._sections())
+        panel.session_button.learn_wanted.connect(self._learn)
         panel.save_wanted.connect(self.save)
         panel.save_options.set_chosen(self._memory.get(_SAVING, {}))
         panel.save_options.changed.connect(lambda chosen: self._memory.note(_SAVING, chosen))
         panel.status.cancelled.connect(lambda: self._with(Segmentation.cancel))
         panel.status.retried.connect(lambda: self._with(Segmentation.retry))
+
+    def _learn(self) -> None:
+        from napari_sammed.plugin.learning.widget import show  # which knows the panel
+
+        show(self.viewer)
 
     def _use_preferences(self) -> None:
         """Begin with what the user prefers."""

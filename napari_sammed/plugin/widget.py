@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from napari_sammed.backend.base import Backend
 
+TITLE = "Segment by clicks and boxes"
+
 
 class SegmentWidget(QWidget):
     """Interactive segmentation of the images in a viewer.
@@ -37,6 +39,18 @@ class SegmentWidget(QWidget):
         self.coordinator = Coordinator(napari_viewer, self.panel, backend)
         # napari destroys widgets without closing them when its window goes; by then `self` is no longer usable.
         self.destroyed.connect(partial(Coordinator.close, self.coordinator))
+
+    @classmethod
+    def in_viewer(cls, viewer: napari.viewer.Viewer, own: SegmentWidget | None = None) -> SegmentWidget:
+        """The one in a viewer, `own` before others; it is added if there is none that has not been closed."""
+        if own is not None and not own.coordinator.closed:
+            return own
+        docked = [widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, cls)]
+        found = next((widget for widget in docked if not widget.coordinator.closed), None)
+        if found is None:
+            found = cls(viewer)
+            viewer.window.add_dock_widget(found, name=TITLE, area="right")
+        return found
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """End session and threads."""

@@ -19,7 +19,7 @@ from napari_sammed.geometry import Box
 from napari_sammed.session.history import History
 from napari_sammed.session.journal import in_use, parse_header, read_journal
 from napari_sammed.session.records import overlap_of, refill, retrace
-from napari_sammed.session.roster import roster
+from napari_sammed.session.roster import Entry, roster
 
 if TYPE_CHECKING:
     from napari_sammed.session.session import Session
@@ -76,16 +76,28 @@ def summary(path: Path) -> Summary:
         If it cannot be read, or makes no sense.
     """
     path = Path(path)
+    header, standing = objects_in(path)
+    names = tuple(entry.name for entry in standing)
+    changed = datetime.fromtimestamp(path.stat().st_mtime)
+    return Summary(path, header["image"], tuple(header.get("shape", ())), header.get("source") or {}, names, changed)
+
+
+def objects_in(path: Path) -> tuple[dict[str, Any], list[Entry]]:
+    """The first line of a session file, and the objects that stand at its end, without their masks.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or makes no sense.
+    """
     header, entries = read_journal(path)
     try:
         history = History(Box.of_shape(header["shape"]))
         for entry in entries:
             retrace(history, entry)  # answers are left out, which are most of the file
-        names = tuple(entry.name for entry in roster(history.done).values())
+        return header, list(roster(history.done).values())
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SessionDamagedError(f"The session file {path} makes no sense: {error!r}.") from None
-    changed = datetime.fromtimestamp(path.stat().st_mtime)
-    return Summary(path, header["image"], tuple(header.get("shape", ())), header.get("source") or {}, names, changed)
 
 
 @contextmanager

@@ -84,6 +84,20 @@ class ModelOffers:
         classes.set_models([_choice(row) for row in rows if not row.prompts], notes, weights)
         self._on_own()
 
+    def choose(self, name: str) -> str:
+        """Offer a new model, choose it, and say what that means; at a server it cannot be chosen."""
+        self.show()
+        title = registry.card(name).title
+        for chooser in self._choosers:
+            if chooser.choose(name):
+                who = (
+                    "answers the next object's prompts"
+                    if registry.card(name).prompts
+                    else "is chosen below “Segment everything”"
+                )
+                return f"{title} is among the models as {name}, and {who}."
+        return f"{title} is among the models of this computer as {name}; the server that is chosen does not have it."
+
     def show_server(self, host: str, cards: Sequence[ModelCard] | None) -> None:
         """Offer the models of a server from now on; those that there are at all while it has not been asked."""
         self._server = (host, cards)

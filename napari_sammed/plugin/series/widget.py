@@ -17,8 +17,6 @@ from napari_sammed.plugin.widget import SegmentWidget
 if TYPE_CHECKING:
     import napari
 
-_PANEL = "Segment by clicks and boxes"
-
 
 class SeriesWidget(QWidget):
     """Leads through a folder of images, which are segmented with the panel of `SegmentWidget`.
@@ -54,12 +52,7 @@ class SeriesWidget(QWidget):
 
     def _coordinator(self) -> Coordinator:
         """Of the panel that segments: the one in the viewer, which the user may have closed and opened again."""
-        if self._segment_widget is None or self._segment_widget.coordinator.closed:
-            docked = [w for w in self._viewer.window.dock_widgets.values() if isinstance(w, SegmentWidget)]
-            self._segment_widget = next((widget for widget in docked if not widget.coordinator.closed), None)
-        if self._segment_widget is None:
-            self._segment_widget = SegmentWidget(self._viewer)
-            self._viewer.window.add_dock_widget(self._segment_widget, name=_PANEL, area="right")
+        self._segment_widget = SegmentWidget.in_viewer(self._viewer, self._segment_widget)
         if not self._arranged:
             self._arranged = True
             self._arrange.start(0)

@@ -144,6 +144,14 @@ class ModelChooser(QWidget):
     def key(self) -> str:
         return self.box.key
 
+    def choose(self, key: str) -> bool:
+        """Choose a model for the user, if it is offered; whether it is."""
+        if self.box.findData(key) < 0:
+            return False
+        self.box.set_key(key)
+        self._on_chosen(key)
+        return True
+
     def _on_chosen(self, key: str) -> None:
         self._show_note()
         self.chosen.emit(key)

@@ -30,6 +30,7 @@ ENTRIES = {
     "open": ("Open session…", "Go on with a session file of this image"),
     "earlier": ("Earlier sessions…", "Sessions of this image that were set aside; any of them can be brought back"),
     "afresh": ("Start afresh", "Set this session aside and begin with no objects; it can be brought back"),
+    "learn": ("Learn from corrections…", "Have a model learn from all that was corrected, to need fewer corrections"),
 }
 
 
@@ -46,12 +47,15 @@ class SessionButton(QPushButton):
         The user wants to see the sessions that were set aside.
     afresh_wanted
         The user wants to begin again.
+    learn_wanted
+        The user wants a model to learn from what was corrected.
     """
 
     save_wanted = Signal(Path)
     open_wanted = Signal(Path)
     earlier_wanted = Signal()
     afresh_wanted = Signal()
+    learn_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Session", parent)
@@ -67,6 +71,8 @@ class SessionButton(QPushButton):
         self.entries["open"].triggered.connect(self._on_open)
         self.entries["earlier"].triggered.connect(lambda: self.earlier_wanted.emit())
         self.entries["afresh"].triggered.connect(lambda: self.afresh_wanted.emit())
+        self.entries["learn"].triggered.connect(lambda: self.learn_wanted.emit())
+        menu.insertSeparator(self.entries["learn"])
         self.setMenu(menu)
 
     def _on_save(self) -> None:
