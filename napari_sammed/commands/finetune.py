@@ -21,6 +21,7 @@ from napari_sammed.models import registry, tuned_store
 from napari_sammed.models import weights as store
 from napari_sammed.models.cards import CARDS
 from napari_sammed.training import recipes
+from napari_sammed.training.alone import alone
 from napari_sammed.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def run(request: Request) -> None:
     _check_installed()
     order = _order(request)
     cancel = threading.Event()
-    with _stoppable(), ThreadPoolExecutor(1) as beside, bar() as shown:
+    with _stoppable(), alone(order.out), ThreadPoolExecutor(1) as beside, bar() as shown:
         progress = _Ears(request.as_json, shown)
         try:
             found = _prepared(request, order, beside, cancel, progress)
@@ -132,13 +133,13 @@ class _Ears:
             self._shown(what, share)
 
 
-def _event(kind: str, **values: Any) -> None:
+def _event(what: str, /, **values: Any) -> None:
     import sys
 
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
     }
-    say(json.dumps({"event": kind, **clean}, allow_nan=False))
+    say(json.dumps({"event": what, **clean}, allow_nan=False))
     sys.stdout.flush()
 
 

@@ -32,7 +32,7 @@ def missing() -> str:
 def recipe_choices() -> tuple[list[Choice], dict[str, str]]:
     """Recipes, and a sentence on each."""
     choices = [Choice(one.name, one.title, f"{one.steps:,} steps") for one in recipes.RECIPES]
-    return choices, {one.name: f"Learns {one.learns}." for one in recipes.RECIPES}
+    return choices, {one.name: f"Learns {one.learns.partition(';')[0]}." for one in recipes.RECIPES}
 
 
 def base_choices(recipe: str) -> tuple[list[Choice], dict[str, str]]:
