@@ -131,11 +131,14 @@ def _tuning(name: str) -> dict[str, Any]:
     }
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value:.3f}" if isinstance(value, float) and 0.001 < abs(value) < 1 else f"{key} {value}"
-        for key, value in values.items()
-    )
+def _listed(value: Any) -> str:
+    """Entries as people read them, those in entries in brackets."""
+    if isinstance(value, Mapping):
+        shown = ((key, _listed(each)) for key, each in value.items())
+        return ", ".join(f"{key} ({text})" if "," in text else f"{key} {text}" for key, text in shown)
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_listed, value))
+    return f"{value:.3f}" if isinstance(value, float) and 0.001 < abs(value) < 1 else str(value)
 
 
 def _sum(card: ModelCard) -> str:

@@ -36,6 +36,7 @@ REPORT = "report.html"
 """In the folder of a run."""
 
 _MOST = 3  # pictures
+_BESIDE = "style='display: inline-block; margin-right: 1rem'"
 
 
 def write_report(order: Order, found: Prepared, outcome: Outcome) -> Path:
@@ -51,8 +52,8 @@ def write_report(order: Order, found: Prepared, outcome: Outcome) -> Path:
     held = bool(found.material.held_out)
     on = "held out" if held else "learnt from, since nothing was held out: these figures say little about other images"
     pictures = [
-        f"<figure><img alt='{html.escape(caption, quote=True)}' src='{address}'><figcaption>{html.escape(caption)}"
-        "</figcaption></figure>"
+        f"<figure {_BESIDE}><img alt='{html.escape(caption, quote=True)}' src='{address}'>"
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for caption, address in _pictures(order, found, outcome)
     ]
     parts = [
@@ -123,8 +124,10 @@ def _table(values: Mapping[str, Any]) -> str:
 
 def _said(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(each)}" for key, each in value.items())
-    return ", ".join(map(_said, value)) if isinstance(value, list | tuple) else str(value)
+        return ", ".join(f"{key} {_said(each)}" for key, each in value.items()).replace("_", " ")
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_said, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:
