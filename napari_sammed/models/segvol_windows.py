@@ -5,7 +5,7 @@ Windows are read from the volume itself, voxel by voxel; nothing larger than the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -47,6 +47,11 @@ class WindowRegion(Region):
         """`box` as a part of `seen`."""
         return self.box.shift([-low for low in self.seen.low])
 
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """How many the window has of `box` along each axis."""
+        return self.grid.shape if self.seen == self.box else self.box.shape
+
 
 def measured(image: Volume) -> tuple[tuple[float, float], Box]:
     """The grey values of a volume that become 0 and 1, and the box of all voxels that do not become 0; kept.
@@ -70,12 +75,18 @@ def network_input(image: Volume, region: WindowRegion, limits: tuple[float, floa
 
     Read from the image itself, of which nothing larger than the window is copied.
     """
+    part = _grey(image.part(region.box, region.samples), image)
+    return in_window(part, region, lambda values: zooming.scaled(values, limits))
+
+
+def in_window(
+    part: np.ndarray, region: WindowRegion, change: Callable[[np.ndarray], np.ndarray] = lambda values: values
+) -> np.ndarray:
+    """Voxels of `region.box`, changed one by one, as they lie in the window: the nearest ones, 0 beyond the image."""
     padding = [
         (a, size - b) for a, b, size in zip(region.inside.low, region.inside.high, region.seen.shape, strict=True)
     ]
-    shape = region.grid.shape if region.seen == region.box else region.box.shape
-    part = _grey(image.part(region.box, shape), image)
-    return np.pad(zooming.scaled(zooming.shrunk(part, shape), limits), padding)
+    return np.pad(change(zooming.shrunk(part, region.samples)), padding)
 
 
 def _grey(array: np.ndarray, image: Volume) -> np.ndarray:

@@ -125,6 +125,27 @@ def prompted_masks(logits: Tensor, masks: Tensor, scores: Tensor) -> Loss:
     return _weighted(focal=(20.0, focal), dice=(1.0, dice), score=(1.0, (scores - overlap).square().mean()))
 
 
+def window_masks(logits: Tensor, masks: Tensor) -> Loss:
+    """SegVol's loss: cross entropy and the Dice of each mask, in equal parts.
+
+    Parameters
+    ----------
+    logits, masks : Tensor
+        (B, 1, z, y, x), at the size of the window; masks 0 or 1.
+
+    Notes
+    -----
+    Reference sheet ``segvol``, section 7: 1 is added to the denominator of Dice alone, so that an empty mask costs 1.
+    """
+    masks = masks.to(logits.dtype)
+    chance, over = logits.sigmoid(), tuple(range(1, logits.ndim))
+    dice = 1 - 2 * (chance * masks).sum(over) / (chance.sum(over) + masks.sum(over) + 1)
+    return _weighted(
+        cross_entropy=(1.0, F.binary_cross_entropy_with_logits(logits, masks)),
+        dice=(1.0, dice.mean()),
+    )
+
+
 def _dice_of_squares(logits: Tensor, masks: Tensor) -> Tensor:
     """1 - Dice of each mask, with squares in the denominator."""
     chance, over = logits.sigmoid(), tuple(range(1, logits.ndim))

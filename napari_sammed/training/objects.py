@@ -109,11 +109,16 @@ class Objects:
             box = self.box(example, value)
             if box is not None:
                 by_name.setdefault(example.names[value], []).append((example, value, box))
-        found = {}
-        for name, objects in sorted(by_name.items()):
-            chosen = np.linspace(0, len(objects) - 1, min(most, len(objects))).round().astype(int)
-            found[name] = float(np.mean([_dice(answer, *objects[number]) for number in chosen]))
-        return {"score": float(np.mean(list(found.values()))) if found else 0.0, **found}
+        chosen = []
+        for objects in by_name.values():
+            places = np.linspace(0, len(objects) - 1, min(most, len(objects))).round().astype(int)
+            chosen += [objects[place] for place in places]
+        found: dict[str, list[float]] = {name: [] for name in sorted(by_name)}
+        numbers = {id(example): number for number, example in enumerate(self.material.held_out or self.material.train)}
+        for example, value, box in sorted(chosen, key=lambda one: numbers[id(one[0])]):  # image by image
+            found[example.names[value]].append(_dice(answer, example, value, box))
+        means = {name: float(np.mean(each)) for name, each in found.items()}
+        return {"score": float(np.mean(list(means.values()))) if means else 0.0, **means}
 
 
 def _objects(examples: tuple[Example, ...]) -> list[tuple[Example, int]]:

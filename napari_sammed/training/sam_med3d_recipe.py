@@ -30,7 +30,8 @@ from napari_sammed.training.schedules import stepped
 
 _FOUND = 0.5  # logits above it count as found while learning, where clicks are drawn; as published
 _AS_IS = Window.preset("as-is")
-_LEARN = ("all", "decoder")
+LEARNS = ("all", "decoder")
+"""All, as published; prompt encoder and mask decoder, with the image encoder as it is."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,8 @@ class SamMed3dSettings:
 
     Parameters
     ----------
-    learn : str
-        "all", as published; or "decoder", with the prompt encoder, for computers without a GPU: the image encoder then
-        stays as it is, and what it says of a cube is computed once and kept.
+    learns : {"all", "decoder"}
+        With the second, what the image encoder says of a cube is computed once and kept.
     rate : float
         Of the image encoder; of the published fine-tuning (from random weights it was 8e-4).
     share : float
@@ -76,7 +76,7 @@ class SamMed3dSettings:
         in the largest mistake.
     """
 
-    learn: str = "all"
+    learns: str = "all"
     rate: float = 8e-5
     share: float = 0.1
     steps: int = 62_500
@@ -96,11 +96,16 @@ class SamMed3dSettings:
 
     def check(self) -> None:
         """Refuse what makes no sense; InputError."""
-        if self.learn not in _LEARN:
-            raise InputError(f'What is to learn is one of {", ".join(_LEARN)}, not "{self.learn}".')
+        if self.learns not in LEARNS:
+            raise InputError(f'What learns is one of {", ".join(LEARNS)}, not "{self.learns}".')
         for name in ("batch", "rounds", "measured", "clicks"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is at least 1, not {getattr(self, name)}.")
+
+
+PUBLISHED = SamMed3dSettings()
+SMALL = SamMed3dSettings(learns="decoder", rate=1e-3, steps=200, batch=2, accumulate=1, measured=5)
+"""For small data and computers without a GPU: ours."""
 
 
 class SamMed3dTask:
@@ -124,14 +129,14 @@ class SamMed3dTask:
         self, network: PromptableNetwork, material: Material, settings: SamMed3dSettings | None = None
     ) -> None:
         self.network = network
-        self.settings = settings or SamMed3dSettings()
+        self.settings = settings or PUBLISHED
         self.settings.check()
         self._side = network.prompt_encoder.input_size[0]
         self._objects = Objects(material, "SAM-Med3D", self._unfit)
         self._numbers = {id(example): number for number, example in enumerate(material.train)}
         self._kept = Kept(self.settings.kept)
         self._still: tuple[torch.device, PromptableNetwork] | None = None
-        mark(network, self.settings.learn)
+        mark(network, self.settings.learns)
 
     def _unfit(self, example: Example, value: int, box: Box) -> str:
         found = cube_draws.target(example, value, box, self._side)
@@ -155,7 +160,7 @@ class SamMed3dTask:
         drawn = [self._drawn(random, device) for _ in range(self.settings.batch)]
         seen, masks = zip(*drawn, strict=True)
         features = torch.cat(seen)
-        if self.settings.learn == "all":
+        if self.settings.learns == "all":
             features = self.network.image_encoder(features)
         wanted = torch.from_numpy(np.stack(masks))[:, None].to(device)
         each = [losses.box_masks(logits.float(), wanted) for logits in self.rounds(features, np.stack(masks), random)]
@@ -176,7 +181,7 @@ class SamMed3dTask:
             samples = cube_draws.samples(example, target().region, self.settings.ct_limits)
             return torch.from_numpy(cube_draws.mirrored(samples, axes))[None, None].to(device)
 
-        if self.settings.learn == "all":
+        if self.settings.learns == "all":
             return cube(), cube_draws.mirrored(target().mask, axes)
         bits = self._kept.get(key, lambda: torch.from_numpy(np.packbits(target().mask)))
         features = self._kept.get((*key, axes), lambda: self._encoder(device)(cube()).float().cpu())
@@ -261,7 +266,7 @@ class SamMed3dTask:
         return self._objects.measure(answer, self.settings.measured)
 
 
-def mark(network: PromptableNetwork, learn: str = "all") -> None:
+def mark(network: PromptableNetwork, learns: str = "all") -> None:
     """Have learnt what the published script changes to some end.
 
     Without what its loss does not reach: the code for "no mask", which is never said, the estimate of the IoU, and the
@@ -273,5 +278,5 @@ def mark(network: PromptableNetwork, learn: str = "all") -> None:
         *(f"mask_decoder.output_hypernetworks_mlps.{n}." for n in range(1, network.mask_decoder.num_mask_tokens)),
     )
     for name, parameter in network.named_parameters():
-        still = learn == "decoder" and name.startswith("image_encoder.")
+        still = learns == "decoder" and name.startswith("image_encoder.")
         parameter.requires_grad_(not still and not name.startswith(unused))

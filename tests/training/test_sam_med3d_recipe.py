@@ -185,7 +185,7 @@ class _Middle(np.random.Generator):
 class TestLearning:
     @pytest.mark.parametrize("learn", ["all", "decoder"])
     def test_what_learns_gets_gradients_and_nothing_else(self, learn):
-        trained = task(replace(FEW, learn=learn))
+        trained = task(replace(FEW, learns=learn))
         with torch.no_grad():  # zeros at first, which would hide that gradients reach what is before them
             for parameter in trained.network.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
@@ -235,7 +235,7 @@ class TestLearning:
 
     @pytest.mark.parametrize("learn", ["all", "decoder"])
     def test_runs_of_a_seed_are_the_same_and_a_stopped_one_goes_on(self, tmp_path, learn):
-        settings = replace(FEW, learn=learn, batch=1, rounds=3, mirrored=True)
+        settings = replace(FEW, learns=learn, batch=1, rounds=3, mirrored=True)
         run = Run(tmp_path / "whole", 4, seed=5, measure_every=2, accumulate=2, accelerator="cpu")
         whole, again, halves = task(settings), task(settings), task(settings)
         fit(whole, run)
@@ -249,7 +249,7 @@ class TestLearning:
             assert torch.equal(value, learnt(again.network)[name]) and torch.equal(value, learnt(resumed.network)[name])
 
     def test_what_the_encoder_says_is_computed_once_and_within_the_memory_given(self):
-        plenty, little = (task(replace(FEW, learn="decoder", kept=kept)) for kept in (1 << 20, 40_000))
+        plenty, little = (task(replace(FEW, learns="decoder", kept=kept)) for kept in (1 << 20, 40_000))
         calls = []
         for trained in (plenty, little):
             encoder = trained._encoder(torch.device("cpu"))
@@ -276,7 +276,7 @@ class TestLearning:
         folder = shared / "data" / "3d_ct_torso_multiorgan"
         image, labels = (read_volume(folder / f"{name}.nii.gz") for name in ("image", "labels"))
         example = Example("ct", "one", image, labels.array.astype(np.uint8), {5: "liver", 1: "spleen"})
-        settings = replace(FEW, batch=2, learn="all", clicks=3)
+        settings = replace(FEW, batch=2, learns="all", clicks=3)
         trained = SamMed3dTask(network(img_size=64, window_size=9), Material((example,), (), example.names), settings)
         standing = fit(trained, Run(tmp_path, 250, measure_every=50, clip=1.0, accelerator="cpu"))
         assert standing.best > 0.75, standing.curve
@@ -305,7 +305,7 @@ class TestMaterialThatDoesNotFit:
 
     def test_settings(self):
         with pytest.raises(InputError, match='one of all, decoder, not "encoder"'):
-            task(replace(FEW, learn="encoder"))
+            task(replace(FEW, learns="encoder"))
         with pytest.raises(InputError, match="rounds is at least 1, not 0"):
             task(replace(FEW, rounds=0))
 
