@@ -244,8 +244,8 @@ def test_rates_are_halved_where_it_is_said():
 
 @pytest.mark.full
 def test_it_learns_discs_by_heart(tmp_path):
-    one = task(replace(FEW, masks=4), material(discs(0), discs(1)))
-    standing = fit(one, cpu(tmp_path, 150, measure_every=50))
+    one = task(replace(FEW, masks=4, rate=2e-3), material(discs(0)))
+    standing = fit(one, cpu(tmp_path, 100, measure_every=20))
     assert standing.best > 0.9, standing.curve
 
 
