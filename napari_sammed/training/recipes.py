@@ -162,18 +162,6 @@ RECIPES: tuple[Recipe, ...] = (
         run={**_BETTER, "clip": 1.0, "average": 0.99},
     ),
     Recipe(
-        name="sam-med2d",
-        title="Clicks, boxes and corrections on slices (SAM-Med2D)",
-        learns="prompt encoder and mask decoder; with --set adapters=true, the encoder's adapters as well",
-        bases=("sam-med2d",),
-        task=f"{_TRAINING}.sam_med2d_recipe:SamMed2dTask",
-        published="SamMed2dSettings",
-        small={"adapters": False},
-        steps=300,
-        published_steps=1_000_000,
-        run=_BETTER,
-    ),
-    Recipe(
         name="sam-med3d",
         title="Clicks in volumes (SAM-Med3D)",
         learns="prompt encoder and mask decoder; with --set learns=all, the encoder as well",

@@ -197,6 +197,7 @@ def test_a_base_that_does_not_fit_is_refused(folder, tmp_path):
 
 
 def test_recipes_by_name():
+    assert len(recipes.names()) == len(recipes.RECIPES)
     for name in recipes.names():
         each = recipes.recipe(name)
         assert set(each.bases) <= set(registry.names()) and each.learns and each.title and each.steps > 0
