@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QVBoxLayout, QWidget
 
 from napari_sammed.plugin.coordinator import Coordinator
 from napari_sammed.plugin.views.panel import Panel
@@ -56,3 +56,10 @@ class SegmentWidget(QWidget):
         """End session and threads."""
         self.coordinator.close()
         super().closeEvent(event)
+
+
+def dock_of(widget: QWidget | None) -> QDockWidget | None:
+    """The dock that a widget was put into."""
+    while widget is not None and not isinstance(widget, QDockWidget):
+        widget = widget.parentWidget()
+    return widget

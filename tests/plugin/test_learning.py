@@ -232,6 +232,7 @@ def test_the_session_menu_opens_the_dock(open_plugin, qtbot):
     docks = [each for each in hands.viewer.window.dock_widgets.values() if isinstance(each, LearnWidget)]
     show(hands.viewer)
     assert len(docks) == 1 and docks[0].isVisible()
+    assert not docks[0].visibleRegion().isEmpty(), "it is behind the panel"
     qtbot.waitUntil(lambda: docks[0].view.data.found.text() not in ("", "Looking …"), timeout=10_000)
     docks[0].work.close(wait=True)
 

@@ -11,10 +11,12 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_sammed.plugin.learning.runs import PROGRAM
 from napari_sammed.plugin.learning.work import LearnWork
 from napari_sammed.plugin.views.learning import LearnView
-from napari_sammed.plugin.widget import SegmentWidget
+from napari_sammed.plugin.widget import SegmentWidget, dock_of
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_sammed.plugin.coordinator import Coordinator
 
 TITLE = "Learn from corrections"
 
@@ -44,7 +46,7 @@ class LearnWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.view)
 
-        def coordinator():
+        def coordinator() -> Coordinator:
             return SegmentWidget.in_viewer(napari_viewer, segment_widget).coordinator
 
         self.work = LearnWork(self.view, coordinator, program)
@@ -63,6 +65,6 @@ def show(viewer: napari.viewer.Viewer) -> None:
     if widget is None:
         widget = LearnWidget(viewer)
         viewer.window.add_dock_widget(widget, name=TITLE, area="right", tabify=True)
-    dock = widget.parentWidget()
+    dock = dock_of(widget)
     dock.show()
     dock.raise_()

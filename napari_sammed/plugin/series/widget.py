@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
 from napari_sammed.plugin.coordinator import Coordinator
 from napari_sammed.plugin.series.work import SeriesWork
 from napari_sammed.plugin.views.series import SeriesView
-from napari_sammed.plugin.widget import SegmentWidget
+from napari_sammed.plugin.widget import SegmentWidget, dock_of
 
 if TYPE_CHECKING:
     import napari
@@ -60,7 +60,7 @@ class SeriesWidget(QWidget):
 
     def _share_height(self) -> None:
         """Leave the panel what this dock does not need where both are in one column; the user may change that then."""
-        docks = [_dock_of(widget) for widget in (self, self._segment_widget)]
+        docks = [dock_of(widget) for widget in (self, self._segment_widget)]
         window = self.window()
         if None in docks or not isinstance(window, QMainWindow) or docks[1] in window.tabifiedDockWidgets(docks[0]):
             return
@@ -68,10 +68,3 @@ class SeriesWidget(QWidget):
             both = sum(dock.height() for dock in docks)
             own = min(self.view.least_height + docks[0].height() - self.height(), both // 2)
             window.resizeDocks(docks, [own, both - own], Qt.Orientation.Vertical)
-
-
-def _dock_of(widget: QWidget) -> QDockWidget | None:
-    """The dock that a widget was put into."""
-    while widget is not None and not isinstance(widget, QDockWidget):
-        widget = widget.parentWidget()
-    return widget
