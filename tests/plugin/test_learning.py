@@ -259,7 +259,7 @@ def test_torn_lines_lose_nothing_and_time_left_is_that_of_the_learning(tmp_path)
         file.write(b'{"event": "progress", "text": "step 21 of 100", "share": 0.2}\n')
         log.read()
     assert log.seconds_left == pytest.approx(80)
-    assert offers.time_left(80) == " About 80 s left." and offers.time_left(7200) == " About 2.0 h left."
+    assert offers.time_left(80) == " About 80\u00a0s left." and offers.time_left(7200) == " About 2.0\u00a0h left."
 
 
 def test_curves_are_drawn_in_the_size_and_colour_that_is_wanted():

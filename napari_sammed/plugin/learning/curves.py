@@ -59,7 +59,7 @@ def draw(
     dice.plot(*_line(rows, "score"), ".-", color=text, lw=1.8, label="mean" if len(names) != 1 else _short(names[0]))
     dice.set_ylabel("Dice, held out", color=text, fontsize=8)
     dice.set_xlabel("Step", color=text, fontsize=8)
-    dice.set_ylim(0, 1)
+    dice.set_ylim(_floor(rows), 1)
     last = max([steps, *(int(row["step"]) for row in rows)], default=0)
     dice.set_xlim(0, max(last, 1))
     dice.xaxis.get_major_locator().set_params(integer=True)
@@ -81,6 +81,12 @@ def draw(
 def _line(rows: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
     there = [row for row in rows if key in row]
     return [row["step"] for row in there], [row[key] for row in there]
+
+
+def _floor(rows: Sequence[Mapping[str, float]]) -> float:
+    """Where the axis of Dice begins: a tenth below the least value, so that changes can be seen."""
+    values = [value for row in rows for key, value in row.items() if key not in ("step", "loss")]
+    return max(0.0, math.floor(10 * min(values, default=0.1) - 1) / 10)
 
 
 def _short(name: str) -> str:

@@ -72,7 +72,7 @@ def free_name(names: Sequence[str], folder: Path) -> str:
 def about(wish: Wish) -> str:
     """What a run is about, in a sentence."""
     known = {one.name: one.title for one in recipes.RECIPES}
-    what = ", ".join(wish.structures) or "everything"
+    what = ", ".join(wish.structures) or "All structures"
     base = registry.card(wish.base).title if wish.base in registry.names() else wish.base
     return f"{what} from {wish.data}; {known.get(wish.recipe, wish.recipe)}, begun with {base}."
 
@@ -94,9 +94,9 @@ def time_left(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 90:
-        return f" About {max(5, 5 * math.ceil(seconds / 5))} s left."
+        return f" About {max(5, 5 * math.ceil(seconds / 5))}\u00a0s left."
     minutes = math.ceil(seconds / 60)
-    return f" About {minutes} min left." if minutes < 90 else f" About {minutes / 60:.1f} h left."
+    return f" About {minutes}\u00a0min left." if minutes < 90 else f" About {minutes / 60:.1f}\u00a0h left."
 
 
 def gain(before: dict[str, float], after: dict[str, float]) -> str:
