@@ -22,7 +22,7 @@ from tests.training.discs import write_discs
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return write_discs(tmp_path_factory.mktemp("finetune") / "data")
+    return write_discs(tmp_path_factory.mktemp("finetune") / "data", 4)
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def here(tmp_path, weights, monkeypatch) -> Path:
 
 
 def command(data: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
-    how = ["--steps", str(steps), "--patients", r"(p\d+)_", "--device", "cpu", "--set", "measured=1", "--json"]
-    return ["finetune", str(data), "--recipe", "litemedsam", "-o", str(out), *how, *more]
+    how = ["--steps", str(steps), "--patients", r"(p\d+)_", "--device", "cpu", "--set", "measured=1", "--batch", "1"]
+    return ["finetune", str(data), "--recipe", "litemedsam", "-o", str(out), *how, "--json", *more]
 
 
 def events(text: str) -> list[dict]:
