@@ -64,8 +64,10 @@ def test_a_model_learns_from_sessions_and_is_used(open_plugin, qtbot, weights, t
         qtbot.waitUntil(lambda: hands.panel.image_section.model.key == "disc", timeout=60_000)
         assert "disc" in registry.names()
         rows, columns = np.nonzero(mask)
+        hands.viewer.reset_view()
+        hands.mode("box")
         hands.drag((rows.min(), columns.min()), (rows.max(), columns.max()))
-        qtbot.waitUntil(lambda: bool((hands.labels > 0).any()), timeout=120_000)
+        qtbot.waitUntil(lambda: hands.writer.labels is not None and (hands.labels > 0).any(), timeout=120_000)
         assert dice(hands.labels > 0, mask) > 0.9
         assert '"disc"' in hands.session.journal.read_text().splitlines()[-1]
 
