@@ -57,6 +57,7 @@ class Request:
     patients: str | None = None
     device: str = "auto"
     devices: int = 1
+    cluster: str | None = None
     precision: str = "float32"
     accumulate: int | None = None
     patience: int | None = None
@@ -212,17 +213,18 @@ def _order(request: Request) -> Order:
         **{key: value for key in ("accumulate", "patience") if (value := getattr(request, key)) is not None},
     }
     run = Run(
-        request.output,
+        request.output.absolute(),
         steps,
         seed=request.seed,
         accelerator=request.device,
         devices=request.devices,
+        cluster=request.cluster,
         precision=_PRECISIONS[request.precision],
         **wanted,
     )
     run.check()
     options = Options(request.structures, request.held_out, request.patients, request.seed, strict=request.strict)
-    return Order(request.data, chosen.name, base, weights, name, options, settings, run)
+    return Order(request.data.absolute(), chosen.name, base, weights.absolute(), name, options, settings, run)
 
 
 def _name(request: Request) -> str:

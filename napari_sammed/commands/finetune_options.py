@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_sammed.commands.options import Device, Texts, Weights
+from napari_sammed.commands.options import Cluster, Device, Texts, Weights
 
 Events = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on stdout, and nothing else.")]
 
@@ -48,7 +48,8 @@ def finetune(
         ),
     ] = None,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(help="GPUs of this machine, or processes.", min=1)] = 1,
+    devices: Annotated[int, typer.Option(help="GPUs of this machine or of the cluster, or processes.", min=1)] = 1,
+    cluster: Cluster = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16; weights stay in float32.")] = "float32",
     accumulate: Annotated[int | None, typer.Option(help="Batches to a step, one after the other.", min=1)] = None,
     patience: Annotated[
@@ -82,6 +83,7 @@ def finetune(
             patients=patients,
             device=device,
             devices=devices,
+            cluster=cluster,
             precision=precision,
             accumulate=accumulate,
             patience=patience,

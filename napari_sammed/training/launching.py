@@ -1,4 +1,4 @@
-"""Learning in this process, or in several: one a device of this machine.
+"""Learning in this process, or in several: one a device of this machine or of a Ray cluster.
 
     from functools import partial
     from napari_sammed.training import launching
@@ -67,7 +67,7 @@ def run(
     cancel: Cancel | None = None,
     told: Told | None = None,
 ) -> Standing:
-    """Learn on as many devices as the run says.
+    """Learn on as many devices as the run says, where it says.
 
     Parameters
     ----------
@@ -88,6 +88,10 @@ def run(
     Cancelled
     """
     run.check()
+    if run.cluster is not None:
+        from napari_sammed.training.on_ray import run_on_ray
+
+        return run_on_ray(make_task, run, progress=progress, cancel=cancel, told=told)
     if run.devices == 1:
         return fit(make_task(), run, progress=progress, cancel=cancel, told=told)
     check_picklable(make_task)

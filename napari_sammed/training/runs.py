@@ -49,6 +49,9 @@ class Run:
         Of Lightning Fabric.
     devices : int
         More than one are for `napari_sammed.training.launching`.
+    cluster : str, optional
+        Ray cluster whose devices they are, also for `launching`: ``HOST:PORT``, ``auto``, or ``here`` for one of this
+        machine's own. Data, weights and `out` are then absolute paths that hold on all of its machines.
     """
 
     out: Path
@@ -64,6 +67,7 @@ class Run:
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "32-true"
+    cluster: str | None = None
 
     def check(self) -> None:
         """Refuse numbers that make no sense; InputError."""

@@ -92,7 +92,11 @@ def tune(
         _check(cancel)
         if told is not None:
             told(Standing(curve=[{"step": 0, "loss": math.nan, **before}]))
-    make = partial(_given, task) if order.run.devices == 1 else partial(orders.make_task, order)
+    make = (
+        partial(_given, task)
+        if order.run.devices == 1 and order.run.cluster is None
+        else partial(orders.make_task, order)
+    )
     standing = launching.run(make, order.run, progress=progress, cancel=cancel, told=told)
     say("measuring after", 1.0)
     before = before or {key: value for key, value in standing.curve[0].items() if key not in ("step", "loss")}
