@@ -29,9 +29,10 @@ from napari_sammed.models.sam_med2d import resize_nearest
 from napari_sammed.models.weights import obtain
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.training import losses
+from napari_sammed.training.kept import Kept
 from napari_sammed.training.material import Material
 from napari_sammed.training.planar_task import Planar, PlanarTask
-from napari_sammed.training.slices import Kept, Slice
+from napari_sammed.training.slices import Slice
 
 TEACHERS = ("medsam", "sam-vit-b", "sam-vit-l", "sam-vit-h")
 """Registry names of networks that can teach."""

@@ -18,8 +18,9 @@ from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.planar import PlanarModel
 from napari_sammed.networks import PromptableNetwork
 from napari_sammed.prompts import Prompts
+from napari_sammed.training.kept import Kept
 from napari_sammed.training.material import Material
-from napari_sammed.training.slices import Kept, Slice, Slices, drawn, in_frame
+from napari_sammed.training.slices import Slice, Slices, drawn, in_frame
 
 Planar = PlanarModel | LiteMedSAM
 """The model that users have around a network."""

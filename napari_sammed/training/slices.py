@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from skimage.transform import resize
-from torch import Tensor
 
 from napari_sammed.errors import InputError
 from napari_sammed.evaluation.metrics import dice
@@ -156,28 +155,3 @@ def in_frame(mask: np.ndarray, frame: Frame, nearest: Nearest) -> np.ndarray:
 def nearest_centre(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize a mask like scikit-image's ``resize`` of order 0: the pixel under the centre of each new one."""
     return resize(mask, shape, order=0, preserve_range=True, anti_aliasing=False).astype(bool)
-
-
-class Kept:
-    """Tensors that are costly to make, kept in memory up to a budget; what came first stays.
-
-    Parameters
-    ----------
-    budget : int
-        Bytes.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self._left = budget
-        self._tensors: dict[Hashable, Tensor] = {}
-
-    def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor of a key, made if it is not here."""
-        if key in self._tensors:
-            return self._tensors[key]
-        tensor = make()
-        size = tensor.numel() * tensor.element_size()
-        if size <= self._left:
-            self._left -= size
-            self._tensors[key] = tensor
-        return tensor
