@@ -62,6 +62,7 @@ class Request:
     accumulate: int | None = None
     patience: int | None = None
     name: str | None = None
+    clean: bool = False
     strict: bool = False
     check_only: bool = False
     as_json: bool = False
@@ -199,6 +200,7 @@ def _order(request: Request) -> Order:
     if request.precision not in _PRECISIONS:
         raise InputError(f"--precision is one of {', '.join(_PRECISIONS)}, not {request.precision!r}.")
     from napari_sammed.backend.devices import choose
+    from napari_sammed.training.cleaning import Rules
     from napari_sammed.training.orders import Order
     from napari_sammed.training.preparing import Options
     from napari_sammed.training.runs import Run
@@ -223,7 +225,14 @@ def _order(request: Request) -> Order:
         **wanted,
     )
     run.check()
-    options = Options(request.structures, request.held_out, request.patients, request.seed, strict=request.strict)
+    options = Options(
+        request.structures,
+        request.held_out,
+        request.patients,
+        request.seed,
+        Rules() if request.clean else None,
+        request.strict,
+    )
     return Order(request.data.absolute(), chosen.name, base, weights.absolute(), name, options, settings, run)
 
 

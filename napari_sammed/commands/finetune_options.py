@@ -58,6 +58,9 @@ def finetune(
     name: Annotated[
         str | None, typer.Option(help="Of the tuned model; else that of the folder.", metavar="NAME")
     ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Leave out tiny masks of volumes, and pieces; left and right apart.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End at data that cannot be learnt from.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Check the data, and end.")] = False,
     as_json: Events = False,
@@ -88,6 +91,7 @@ def finetune(
             accumulate=accumulate,
             patience=patience,
             name=name,
+            clean=clean,
             strict=strict,
             check_only=check_only,
             as_json=as_json,
