@@ -68,6 +68,7 @@ def test_pictures_are_of_what_is_to_be_learnt(model):
     assert shown >= 4
 
 
+@pytest.mark.full
 def test_the_measure_is_what_the_program_makes_of_clicks(model, weights):
     train, held = example("a"), example("b", seed=1)
     task = ClickRecipeTask(shipped_head(), Material((train,), (held,), NAMES), FEW, model)
