@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FILE = "order.json"
 """In the folder of a run: what it is about."""
 
+PARTS = "parts.json"
+"""And which cases are learnt from, and which are kept to measure with."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -91,13 +94,39 @@ def begin(order: Order) -> None:
                     "give the same to go on with it, or choose another folder."
                 )
         return
+    write_whole(path, json.dumps(said, indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Have a file in the folder of a run say something, wholly or not at all; InputError if it cannot be written."""
     try:
-        order.out.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         put_in_place(part, path)
     except OSError as error:
-        raise InputError(f"The folder {order.out} cannot be used: {error.strerror}.") from None
+        raise InputError(f"The folder {path.parent} cannot be used: {error.strerror}.") from None
+
+
+def keep_parts(order: Order, found: Prepared) -> None:
+    """Note what is learnt from; InputError if a case that was would be measured with now, since data have changed."""
+    path = order.out / PARTS
+    now = {
+        "train": sorted(example.name for example in found.material.train),
+        "held_out": sorted(example.name for example in found.material.held_out),
+    }
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+        seen = {*before["train"], *now["train"]}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read ({error}): choose another folder.") from None
+    moved = sorted(seen & set(now["held_out"]))
+    if moved:
+        raise InputError(
+            f"The data have changed since {order.out} was begun: {moved[0]} was learnt from, and would now be measured "
+            "with, which would be too good. Put the data back, or choose another folder."
+        )
+    write_whole(path, json.dumps({"train": sorted(seen), "held_out": now["held_out"]}, indent=1) + "\n")
 
 
 def prepared(order: Order, *, progress: Progress | None = None, cancel: Cancel | None = None) -> Prepared:

@@ -16,9 +16,8 @@ import torch
 from napari_sammed import __version__
 from napari_sammed.backend.base import Cancel, Progress
 from napari_sammed.backend.devices import choose
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import Cancelled
 from napari_sammed.models import registry, sums, tuned
-from napari_sammed.models.storage import put_in_place
 from napari_sammed.models.tuned import TunedCard
 from napari_sammed.training import launching, orders, recipes
 from napari_sammed.training.orders import Order
@@ -84,6 +83,7 @@ def tune(
     say = progress or (lambda what, share: None)
     device = choose({"gpu": "cuda"}.get(order.run.accelerator, order.run.accelerator))
     orders.begin(order)
+    orders.keep_parts(order, found)
     say("measuring before", 0.0)
     task = orders.make_task(order, found)
     before: dict[str, float] = {}
@@ -134,12 +134,7 @@ def _before(order: Order, task: Task, device: str) -> dict[str, float]:
         return {str(key): float(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError, TypeError):
         before = measured(task, device)
-    part = path.with_suffix(".part")
-    try:
-        part.write_text(json.dumps(before) + "\n", encoding="utf-8")
-        put_in_place(part, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from None
+    orders.write_whole(path, json.dumps(before) + "\n")
     return before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,7 @@ def test_a_fresh_process_gives_the_same_labels(folder, tmp_path, recipe):
     assert np.array_equal(np.load(names[-1]), model.segment(Volume.from_array(image.array)).labels)
 
 
+@pytest.mark.full
 def test_a_tuning_that_was_killed_ends_as_one_that_was_not(folder, tmp_path):
     script = (
         "import sys; from pathlib import Path; from tests.training.test_tuning import *\n"
@@ -186,6 +188,19 @@ def test_a_folder_of_another_tuning_is_refused(folder, tmp_path, change, message
     (order.out / orders.FILE).write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         orders.begin(order)
+
+
+def test_what_was_learnt_from_is_never_measured_with(folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    order = replace(order_in(folder, tmp_path / "run", steps=2), data=data)
+    found, _ = done(order)
+    learnt, kept = ([example.name for example in part] for part in (found.material.train, found.material.held_out))
+    (data / "splits.json").write_text(json.dumps({"train": kept, "held_out": learnt}))
+    with pytest.raises(InputError, match=f"have changed since .*: {min(learnt)} was learnt from"):
+        done(replace(order, run=replace(order.run, steps=4)))
+    (data / "splits.json").write_text(json.dumps({"train": learnt[1:], "held_out": kept}))
+    assert done(replace(order, run=replace(order.run, steps=4)))[1].standing.step == 4
 
 
 def test_a_base_that_does_not_fit_is_refused(folder, tmp_path):
