@@ -229,7 +229,8 @@ class Speaker:
             self.say("failed", traceback.format_exc(), time.time())
             return False
         else:
-            self.say("done", standing)
+            if torch.distributed.get_rank() == 0:  # which alone has all that was measured
+                self.say("done", standing)
         return True
 
 
