@@ -94,14 +94,21 @@ def total(fabric: Fabric, *values: float) -> list[float]:
 
 
 def have_mean_gradients(fabric: Fabric, parameters: Sequence[nn.Parameter]) -> None:
-    """The mean of gradients over all processes, in one go, as many small messages take long."""
+    """The mean of gradients over all processes, in one go, as many small messages take long.
+
+    A parameter that no process has a gradient of gets none: with one of zeros, optimizers would move it on.
+    """
     if fabric.world_size == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is None:  # others may have one
+    counts = total(fabric, *(float(parameter.grad is not None) for parameter in parameters))
+    moved = [parameter for parameter, count in zip(parameters, counts, strict=True) if count]
+    for parameter in moved:
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    together: Tensor = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    if not moved:
+        return
+    together: Tensor = torch.cat([parameter.grad.flatten() for parameter in moved])
     together = fabric.all_reduce(together, reduce_op="mean")
-    parts = together.split([parameter.numel() for parameter in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
+    parts = together.split([parameter.numel() for parameter in moved])
+    for parameter, part in zip(moved, parts, strict=True):
         parameter.grad.copy_(part.view_as(parameter))

@@ -36,14 +36,22 @@ class Plane:
         Seconds a step.
     uneven : bool
         Whether some draws have more losses than others.
+    resting : bool
+        Whether the first layer learns from the first loss of a draw only.
     """
 
     def __init__(
-        self, drawn: str = "", trouble: str = "", note: Path | None = None, slow: float = 0.0, uneven: bool = False
+        self,
+        drawn: str = "",
+        trouble: str = "",
+        note: Path | None = None,
+        slow: float = 0.0,
+        uneven: bool = False,
+        resting: bool = False,
     ) -> None:
         torch.manual_seed(os.getpid() if drawn == "apart" else 3)
         self.network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
-        self.trouble, self.slow, self.uneven = trouble, slow, uneven
+        self.trouble, self.slow, self.uneven, self.resting = trouble, slow, uneven, resting
         self._step = 0
         if note is not None:
             with note.open("a") as file:
@@ -59,9 +67,11 @@ class Plane:
     def losses(self, random, device):
         time.sleep(self.slow)
         self._stumble()
-        for _ in range(1 + int(random.integers(3)) if self.uneven else 2):
+        for number in range(1 + int(random.integers(3)) if self.uneven else 2):
             x, y = batch(random, device)
-            error = (self.network(x) - y).square().mean()
+            hidden = self.network[0](x)
+            hidden = hidden.detach() if self.resting and number else hidden
+            error = (self.network[1:](hidden) - y).square().mean()
             yield Loss(error * float("nan") if self._has("nan") else error, {})
 
     def measure(self, device):

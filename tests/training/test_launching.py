@@ -67,6 +67,14 @@ def test_two_devices_learn_as_one_that_accumulates(tmp_path):
     torch.testing.assert_close(launching.best_of(tmp_path / "other"), other["best"], rtol=0, atol=0)
 
 
+@pytest.mark.full
+def test_what_has_no_gradient_anywhere_is_not_moved(tmp_path):
+    launching.run(partial(Plane, resting=True), cpu(tmp_path / "two"))
+    fit(Plane(resting=True), cpu(tmp_path / "one", devices=1, accumulate=2))
+    one, two = (torch.load(tmp_path / name / STATE, weights_only=True)["network"] for name in ("one", "two"))
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("trouble", "error", "message"),
     [
