@@ -97,9 +97,22 @@ class Recipe:
 
 
 _TRAINING = "napari_sammed.training"
-_SAMS = ("sam-vit-b", "sam-vit-l", "sam-vit-h")
 
 _BETTER = {"measure_first": True}  # a run of a model that can do something never ends worse than it began
+
+_SAMED = Recipe(
+    name="samed",
+    title="Organs without prompts (SAMed)",
+    learns="low-rank updates of SAM's encoder, prompt encoder and mask decoder",
+    bases=("sam-vit-b", "sam-vit-l", "sam-vit-h"),
+    task=f"{_TRAINING}.samed_recipe:SamedTask",
+    published="PUBLISHED",
+    small="SMALL",
+    steps=1000,
+    published_steps=14_880,
+    makes="samed",
+    network="samed",
+)
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -185,30 +198,12 @@ RECIPES: tuple[Recipe, ...] = (
         published_steps=1_860_000,
         run=_BETTER,
     ),
-    Recipe(
-        name="samed",
-        title="Organs without prompts (SAMed)",
-        learns="low-rank updates of SAM's encoder, prompt encoder and mask decoder",
-        bases=_SAMS,
-        task=f"{_TRAINING}.samed_recipe:SamedTask",
-        published="PUBLISHED",
-        small="SMALL",
-        steps=1000,
-        published_steps=14_880,
-        makes="samed",
-        network="samed",
-    ),
-    Recipe(
+    _SAMED,
+    replace(
+        _SAMED,
         name="samed_s",
         title="Organs without prompts, smaller (SAMed_s)",
         learns="low-rank updates of SAM's encoder and of the decoder's attention, prompt encoder and heads",
-        bases=_SAMS,
-        task=f"{_TRAINING}.samed_recipe:SamedTask",
-        published="PUBLISHED",
-        small="SMALL",
-        steps=1000,
-        published_steps=14_880,
-        makes="samed",
         network="samed_s",
     ),
 )
