@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +11,14 @@ import torch
 pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
 
 from napari_sammed import networks
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.intensity import Window
 from napari_sammed.models.litemedsam import LiteMedSAM
 from napari_sammed.models.medsam import MedSAM
 from napari_sammed.networks.lora import names_of_updates
 from napari_sammed.prompts import Prompts
-from napari_sammed.training.fitting import Run, fit, learnt
+from napari_sammed.training.fitting import Run, fit
 from napari_sammed.training.material import Material
 from napari_sammed.training.medsam_recipe import (
     LITEMEDSAM,
@@ -32,6 +31,7 @@ from napari_sammed.training.medsam_recipe import (
 )
 from napari_sammed.volume import Volume
 from tests.golden import Golden, fill, max_difference
+from tests.training.alike import check_runs_are_alike
 from tests.training.planar_material import NAMES, discs, material
 
 CPU = torch.device("cpu")
@@ -152,24 +152,7 @@ def test_boxes_move_outward_and_stay_inside():
 )
 def test_runs_are_the_same_and_go_on_as_if_never_stopped(name, learns, tmp_path):
     settings = replace(FEW, learns=learns, batch=1, flips=learns == "all")
-    ends = []
-    for number in range(2):
-        one = task(name, settings)
-        fit(one, cpu(tmp_path / str(number), 3))
-        ends.append(learnt(one.network))
-    stopped = threading.Event()
-    with pytest.raises(Cancelled):
-        fit(
-            task(name, settings),
-            cpu(tmp_path / "stopped", 3),
-            progress=lambda text, share: stopped.set() if share >= 0.3 else None,
-            cancel=stopped,
-        )
-    one = task(name, settings)
-    fit(one, cpu(tmp_path / "stopped", 3))
-    for other in (ends[1], learnt(one.network)):
-        assert ends[0].keys() == other.keys()
-        assert all(torch.equal(value, other[key]) for key, value in ends[0].items())
+    check_runs_are_alike(lambda: task(name, settings), cpu(tmp_path, 3))
 
 
 @BOTH

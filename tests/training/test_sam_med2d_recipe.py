@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,14 +11,15 @@ import torch
 pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
 
 from napari_sammed import networks
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models.sam_med2d import SAMMed2D
 from napari_sammed.prompts import Point
-from napari_sammed.training.fitting import Run, fit, learnt
+from napari_sammed.training.fitting import Run, fit
 from napari_sammed.training.material import Material
 from napari_sammed.training.sam_med2d_recipe import SamMed2dSettings, SamMed2dTask, mark
 from tests.golden import Golden
+from tests.training.alike import check_runs_are_alike
 from tests.training.planar_material import NAMES, discs, material
 
 CPU = torch.device("cpu")
@@ -198,24 +198,7 @@ def test_masks_are_of_the_slice_and_lie_where_the_slice_does():
 @pytest.mark.parametrize("adapters", [True, False])
 def test_runs_are_the_same_and_go_on_as_if_never_stopped(adapters, tmp_path):
     settings = replace(FEW, adapters=adapters, rounds=2)
-    ends = []
-    for number in range(2):
-        one = task(settings)
-        fit(one, cpu(tmp_path / str(number), 3))
-        ends.append(learnt(one.network))
-    stopped = threading.Event()
-    with pytest.raises(Cancelled):
-        fit(
-            task(settings),
-            cpu(tmp_path / "stopped", 3),
-            progress=lambda text, share: stopped.set() if share >= 0.3 else None,
-            cancel=stopped,
-        )
-    one = task(settings)
-    fit(one, cpu(tmp_path / "stopped", 3))
-    for other in (ends[1], learnt(one.network)):
-        assert ends[0].keys() == other.keys()
-        assert all(torch.equal(value, other[key]) for key, value in ends[0].items())
+    check_runs_are_alike(lambda: task(settings), cpu(tmp_path, 3))
 
 
 def test_measures_are_of_boxes_and_clicks(monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,16 +11,17 @@ import torch
 pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
 
 from napari_sammed import networks
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box, Grid
 from napari_sammed.training import cube_draws, losses
-from napari_sammed.training.fitting import Run, fit, learnt
+from napari_sammed.training.fitting import Run, fit
 from napari_sammed.training.material import Example, Material
 from napari_sammed.training.sam_med3d_recipe import SamMed3dSettings, SamMed3dTask, mark
 from napari_sammed.training.schedules import stepped
 from napari_sammed.volume import Volume, read_volume
 from tests.golden_3d import Golden3d
 from tests.phantoms import ball
+from tests.training.alike import check_runs_are_alike
 from tests.training.volumes import NAMES, balls, material
 
 SMALL = {
@@ -236,17 +236,8 @@ class TestLearning:
     @pytest.mark.parametrize("learn", ["all", "decoder"])
     def test_runs_of_a_seed_are_the_same_and_a_stopped_one_goes_on(self, tmp_path, learn):
         settings = replace(FEW, learns=learn, batch=1, rounds=3, mirrored=True)
-        run = Run(tmp_path / "whole", 4, seed=5, measure_every=2, accumulate=2, accelerator="cpu")
-        whole, again, halves = task(settings), task(settings), task(settings)
-        fit(whole, run)
-        fit(again, replace(run, out=tmp_path / "again"))
-        cancel, there = threading.Event(), replace(run, out=tmp_path / "halves")
-        with pytest.raises(Cancelled):
-            fit(halves, there, cancel=cancel, progress=lambda what, share: share >= 0.5 and cancel.set())
-        resumed = task(settings)
-        fit(resumed, there)
-        for name, value in learnt(whole.network).items():
-            assert torch.equal(value, learnt(again.network)[name]) and torch.equal(value, learnt(resumed.network)[name])
+        run = Run(tmp_path, 4, seed=5, measure_every=2, accumulate=2, accelerator="cpu")
+        check_runs_are_alike(lambda: task(settings), run)
 
     def test_what_the_encoder_says_is_computed_once_and_within_the_memory_given(self):
         plenty, little = (task(replace(FEW, learns="decoder", kept=kept)) for kept in (1 << 20, 40_000))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +11,11 @@ import torch
 pytest.importorskip("lightning_fabric", reason="needs the extra [train]")
 
 from napari_sammed import networks
-from napari_sammed.errors import Cancelled, InputError
+from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
 from napari_sammed.models.segvol_windows import measured
 from napari_sammed.training import losses, window_draws
-from napari_sammed.training.fitting import Run, fit, learnt
+from napari_sammed.training.fitting import Run, fit
 from napari_sammed.training.material import Example, Material
 from napari_sammed.training.pseudo_masks import NOTHING
 from napari_sammed.training.schedules import warmed_cosine
@@ -25,6 +24,7 @@ from napari_sammed.training.window_draws import Look, View
 from napari_sammed.volume import Volume
 from tests.phantoms import ball
 from tests.tiny_models import tiny_config
+from tests.training.alike import check_runs_are_alike
 from tests.training.volumes import NAMES, balls
 
 WINDOW = (8, 32, 48)
@@ -222,17 +222,8 @@ class TestLearning:
     @pytest.mark.parametrize("learns", ["all", "decoder"])
     def test_runs_of_a_seed_are_the_same_and_a_stopped_one_goes_on(self, tmp_path, learns):
         settings = SegVolSettings(learns=learns, steps=100, batch=1)
-        run = Run(tmp_path / "whole", 4, seed=5, measure_every=2, accelerator="cpu")
-        whole, again, halves = task(settings), task(settings), task(settings)
-        fit(whole, run)
-        fit(again, replace(run, out=tmp_path / "again"))
-        cancel, there = threading.Event(), replace(run, out=tmp_path / "halves")
-        with pytest.raises(Cancelled):
-            fit(halves, there, cancel=cancel, progress=lambda what, share: share >= 0.5 and cancel.set())
-        resumed = task(settings)
-        fit(resumed, there)
-        for name, value in learnt(whole.network).items():
-            assert torch.equal(value, learnt(again.network)[name]) and torch.equal(value, learnt(resumed.network)[name])
+        run = Run(tmp_path, 4, seed=5, measure_every=2, accelerator="cpu")
+        check_runs_are_alike(lambda: task(settings), run)
 
     def test_measured_closer_as_published(self):
         trained = task(replace(FEW, zoomed_in=True))
