@@ -11,6 +11,7 @@ from typing import Any
 from napari_sammed import messages
 from napari_sammed.models import registry, tuned_store
 from napari_sammed.plugin.learning.wish import Wish
+from napari_sammed.plugin.sessions import journals
 from napari_sammed.plugin.views.choosers import Choice
 from napari_sammed.training import recipes
 from napari_sammed.training.looking import Look
@@ -74,7 +75,8 @@ def about(wish: Wish) -> str:
     known = {one.name: one.title for one in recipes.RECIPES}
     what = ", ".join(wish.structures) or "All structures"
     base = registry.card(wish.base).title if wish.base in registry.names() else wish.base
-    return f"{what} from {wish.data}; {known.get(wish.recipe, wish.recipe)}, begun with {base}."
+    where = "your sessions" if Path(wish.data) == journals.folder() else wish.data
+    return f"{what} from {where}; {known.get(wish.recipe, wish.recipe)}, begun with {base}."
 
 
 def checked(data: Mapping[str, Any], troubles: int) -> str:
