@@ -42,7 +42,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         while self.kills < self._left:
-            time.sleep(self._lot.uniform(0.05, 1.0))
+            time.sleep(self._lot.uniform(0.05, 6.0))  # some sooner than a client has come back, most later
             self.server.kill()
             start = time.perf_counter()
             self.server = self._stack.enter_context(process(self._folder))
