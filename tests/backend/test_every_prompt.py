@@ -9,7 +9,7 @@ from napari_sammed.backend import ladder
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.errors import InputError
 from napari_sammed.geometry import Box
-from napari_sammed.models import registry
+from napari_sammed.models.cards import CARDS
 from napari_sammed.prompts import MaskPrompt, Point, Prompt, Prompts, Stroke
 from tests.phantoms import two_balls
 from tests.tiny_models import TINY, VOLUMETRIC, tiny_model
@@ -132,5 +132,5 @@ def test_what_a_model_says_of_its_weights_is_told_with_every_answer():
 
 
 def test_every_card_is_tried():
-    promptable = {name for name in registry.names() if registry.card(name).prompts}
+    promptable = {card.name for card in CARDS if card.prompts}
     assert promptable - set(MODELS) == {"sam-vit-l", "sam-vit-h"}  # of the same make as sam-vit-b

@@ -17,6 +17,7 @@ from napari_sammed.errors import InputError, WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
 from napari_sammed.models.base import NOT_STATED
+from napari_sammed.models.cards import CARDS
 
 PROBE = """
 import json, sys
@@ -29,7 +30,7 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
 
 def test_cards_are_complete() -> None:
     assert registry.names()[0] == "litemedsam"
-    for name in registry.names():
+    for name in (card.name for card in CARDS):  # a developer may have tuned models
         card = registry.card(name)
         assert card.name == name
         assert card.dimensions <= {2, 3} and card.dimensions
@@ -141,7 +142,7 @@ def test_rows_say_what_happens_on_first_use(name: str, said: str) -> None:
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", [card.name for card in CARDS])
 def test_the_page_on_models_says_what_the_card_says(name: str) -> None:
     text = " ".join(DOCS.read_text(encoding="utf-8").split())
     card = registry.card(name)

@@ -11,6 +11,7 @@ import torch
 from napari_sammed.errors import Cancelled, WeightsError
 from napari_sammed.models import registry
 from napari_sammed.models import weights as store
+from napari_sammed.models.cards import CARDS
 from napari_sammed.plugin.features.model_offers import check
 from napari_sammed.plugin.views import weights as dialogs
 from tests.golden_weights import golden_shapes
@@ -47,7 +48,7 @@ def test_every_model_of_the_registry_is_offered(hands):
     assert "samed" in offered(classes) and "samed" not in offered(prompted)
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if registry.card(name).weights is not None])
+@pytest.mark.parametrize("name", [card.name for card in CARDS if card.weights is not None])
 def test_a_model_without_weights_says_how_to_get_them(hands, name):
     chooser = hands.panel.classes.model if not registry.card(name).prompts else hands.panel.image_section.model
     chooser.box.set_key(name)

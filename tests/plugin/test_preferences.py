@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog
 
 import napari_sammed
 from napari_sammed.errors import InputError
-from napari_sammed.models import registry
 from napari_sammed.models import weights as store
+from napari_sammed.models.cards import CARDS
 from napari_sammed.plugin.settings import memory, own_weights
 from napari_sammed.plugin.settings.memory import Memory
 from napari_sammed.plugin.settings.preferences import Preferences, declared
@@ -45,7 +45,7 @@ def keeper(request) -> str:
 
 
 def test_every_preference_says_what_it_does_and_from_when_on():
-    known = [name for name in registry.names() if registry.card(name).prompts]
+    known = [card.name for card in CARDS if card.prompts]
     for name, preference in declared().items():
         assert preference.check(preference.default) == preference.default
         last = preference.description.rstrip(".").split(". ")[-1]
