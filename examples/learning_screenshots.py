@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QApplication
 from screenshots import LEFT, Tour
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.models.storage import cache_folder
 from napari_sammed.plugin.learning.widget import LearnWidget
 from napari_sammed.plugin.sessions.journals import journal_of
 from napari_sammed.prompts import MaskPrompt
@@ -99,6 +100,8 @@ def main() -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_SAMMED_SESSIONS"] = os.environ["NAPARI_SAMMED_CONFIG"] = home
+        os.environ.setdefault("NAPARI_SAMMED_WEIGHTS", str(cache_folder()))  # that of the user is only read
+        os.environ["NAPARI_SAMMED_CACHE"] = home
         application = QApplication.instance() or QApplication([])
         main()
         application.processEvents()
