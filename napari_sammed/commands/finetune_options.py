@@ -28,7 +28,10 @@ def finetune(
     base: Annotated[str | None, typer.Option(help="Model to begin with.", metavar="MODEL")] = None,
     weights: Weights = None,
     structures: Annotated[
-        Texts, typer.Option(help="Only these: names or label values, separated by commas.", metavar="NAMES")
+        Texts,
+        typer.Option(
+            help="Only these: names, patterns such as rib_*, or label values, separated by commas.", metavar="NAMES"
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="How often weights are changed.", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Examples at a step, on each device.", min=1)] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -23,11 +24,15 @@ def named(values: Iterable[int], names: Mapping[int, str], ignored: Sequence[int
 
 
 def chosen(structures: Mapping[int, str], wanted: Sequence[str | int]) -> dict[int, str]:
-    """The structures of a case that are wanted by name or label value; all of them if nothing is said."""
+    """The structures of a case that are wanted by name, pattern (``rib_*``) or label value; all if nothing is said."""
     if not wanted:
         return dict(structures)
     keys = {alike(str(one)) for one in wanted}
-    by_name = {value: name for value, name in structures.items() if alike(name) in keys}
+    by_name = {
+        value: name
+        for value, name in structures.items()
+        if alike(name) in keys or any(fnmatchcase(alike(name), key) for key in keys)
+    }
     known = {alike(name) for name in by_name.values()}
     numbers = {int(key) for key in keys - known if key.isdigit()}
     return {value: name for value, name in structures.items() if value in by_name or value in numbers}

@@ -81,7 +81,7 @@ def test_the_summary_counts_and_names_nobody(tmp_path):
 
 def test_structures_are_chosen_by_name_or_number_in_their_order(tmp_path):
     folder = nnunet(tmp_path / "data")
-    for wanted in (("Spleen", "liver"), ("2", "1"), ("spleen", "1")):
+    for wanted in (("Spleen", "liver"), ("2", "1"), ("spleen", "1"), ("S*", "?iver"), ("spleen", "*")):
         found = made(folder, structures=wanted)
         assert found.material.names == {1: "spleen", 2: "liver"}
         one = found.material.train[0]
