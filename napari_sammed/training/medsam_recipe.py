@@ -51,7 +51,9 @@ class BoxSettings:
     jitter : int
         Pixels of the network's input by which each side of a box is moved outward at most, each by its own number.
     flips : bool
-        Whether slices are mirrored at random; not with "decoder", which sees each slice in one way only.
+        Whether slices are mirrored at random at each draw; not with "decoder", whose slices are encoded once.
+    views : int
+        Ways in which each slice is seen: as it is, and turned, mirrored, zoomed, coarser, of other grey values.
     rank : int
         Of the updates.
     measured : int
@@ -66,6 +68,7 @@ class BoxSettings:
     batch: int = 2
     jitter: int = 5
     flips: bool = False
+    views: int = 1
     rank: int = 4
     measured: int = 8
     memory: int = 1 << 30
@@ -74,8 +77,8 @@ class BoxSettings:
         """Refuse what makes no sense; InputError."""
         if self.learns not in LEARNS:
             raise InputError(f"What is learnt is one of {', '.join(LEARNS)}, not {self.learns!r}.")
-        if not (self.rate > 0 and self.batch > 0 and self.rank > 0 and self.measured > 0):
-            raise InputError("Rate, batch, rank and the slices to measure with are above 0.")
+        if not (self.rate > 0 and min(self.batch, self.views, self.rank, self.measured) > 0):
+            raise InputError("Rate, batch, views, rank and the slices to measure with are above 0.")
         if self.decay < 0 or self.jitter < 0 or self.memory < 0:
             raise InputError("Decay, jitter and memory are not negative.")
 
@@ -123,7 +126,8 @@ class BoxTask(PlanarTask):
                 torch.manual_seed(0)  # so that equal runs begin alike
                 add_updates(network.image_encoder, self.settings.rank)
         mark(network, self.settings.learns, self.scored)
-        super().__init__(network, material, self.settings.measured, self.settings.memory)
+        settings = self.settings
+        super().__init__(network, material, settings.measured, settings.memory, settings.views)
 
     def optimizer(self) -> torch.optim.Optimizer:
         learnt = [parameter for parameter in self.network.parameters() if parameter.requires_grad]

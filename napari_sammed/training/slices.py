@@ -32,10 +32,13 @@ class Slice:
     key : tuple of int
         Number of the example, and the slice's index.
     example : Example
+    view : int
+        0 for the slice as it is; any other number for a way in which it is varied.
     """
 
     key: tuple[int, int]
     example: Example
+    view: int = 0
 
     @property
     def box(self) -> Box:

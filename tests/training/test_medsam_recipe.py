@@ -129,6 +129,29 @@ def test_the_decoder_learns_from_what_users_will_see(name):
         assert mask.sum() == pytest.approx((piece.labels == value).sum() * rows * columns, rel=0.05)
 
 
+@BOTH
+def test_other_views_show_the_same_things_elsewhere_and_always_in_the_same_way(name):
+    """Image and masks are varied together: what is bright stays bright, and lies where the mask says."""
+    one, again = (task(name, replace(FEW, views=4)) for _ in range(2))
+    random, views = np.random.default_rng(0), {}
+    for _ in range(24):
+        piece, mask = one.drawn(random)
+        (value,) = (value for value in piece.values if np.array_equal(one.wanted(piece, value), mask))
+        seen = one.seen(piece)
+        part = one.frame(piece).slices
+        inside, around = seen[0].numpy()[mask].mean(), seen[0].numpy()[part].mean()
+        assert (inside > around + 0.1) if value == 1 else (inside < around - 0.1)
+        rest = np.ones_like(mask)
+        rest[part] = False
+        assert not mask[rest].any() and torch.equal(seen[:, rest], one.seen(replace(piece, view=0))[:, rest])
+        views.setdefault((*piece.key, value), {})[piece.view] = mask.tobytes()
+    assert {view for each in views.values() for view in each} == set(range(4))
+    assert all(len(set(each.values())) > len(each) / 2 for each in views.values())
+    assert torch.equal(again.seen(piece), seen) and np.array_equal(again.wanted(piece, value), mask)
+    found = one.features(piece, CPU)
+    assert max_difference(found, one.network.image_encoder(seen[None])[0]) < 1e-4 and not found.is_inference()
+
+
 def test_boxes_move_outward_and_stay_inside():
     mask = np.zeros((64, 64), bool)
     mask[10:20, 60:64] = True
@@ -151,7 +174,7 @@ def test_boxes_move_outward_and_stay_inside():
     ],
 )
 def test_runs_are_the_same_and_go_on_as_if_never_stopped(name, learns, tmp_path):
-    settings = replace(FEW, learns=learns, batch=1, flips=learns == "all")
+    settings = replace(FEW, learns=learns, batch=1, flips=learns == "all", views=3)
     check_runs_are_alike(lambda: task(name, settings), cpu(tmp_path, 3))
 
 
