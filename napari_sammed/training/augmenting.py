@@ -38,8 +38,6 @@ class Variation:
         How far gamma may be from 1.
     noise : float
         Standard deviation at most, in those of the image.
-    resolution : float
-        Share of the pixels along an axis that may be lost: the image is made smaller, and as large as it was again.
     chance : float
         Of each of these by itself.
     """
@@ -51,7 +49,6 @@ class Variation:
     brightness: float = 0.1
     contrast: float = 0.2
     noise: float = 0.05
-    resolution: float = 0.0
     chance: float = 0.5
 
 
@@ -168,10 +165,6 @@ def _transforms(
             mode=("bilinear", "nearest"),
             padding_mode=("border", "zeros"),
         )
-    if variation.resolution:
-        mode = "bilinear" if len(shape) == 2 else "trilinear"
-        coarser = (1 - variation.resolution, 1.0)
-        yield of.RandSimulateLowResolutiond("image", prob=chance, upsample_mode=mode, zoom_range=coarser)
     if variation.brightness:
         yield of.RandShiftIntensityd("image", offsets=variation.brightness * deviation, prob=chance)
     if variation.contrast:

@@ -89,7 +89,7 @@ LITEMEDSAM = BoxSettings("all", rate=5e-5, batch=4, jitter=5, flips=True)
 """Published, but for the rule that makes the rate a tenth smaller when losses stay: a run here ends then. The batch
 is ours."""
 SMALL_MEDSAM = BoxSettings("decoder", rate=1e-4, batch=2, jitter=20)
-SMALL_LITEMEDSAM = BoxSettings("decoder", rate=1e-4, batch=2, jitter=5)
+SMALL_LITEMEDSAM = BoxSettings("decoder", rate=1e-4, batch=2, jitter=5, views=4)
 """Ours. In 90 steps with vertebrae of one CT (3 mm), the Dice on another patient's (1 mm pixels) rose from 0.28 to 0.36
 with tight boxes, and from 0.35 to 0.41 with loose ones (seed 0)."""
 

@@ -27,8 +27,8 @@ from napari_sammed.training.slices import Slice, Slices, drawn, in_frame
 Planar = PlanarModel | LiteMedSAM
 """The model that users have around a network."""
 
-_VARIATION = Variation(zoom=0.3, resolution=0.5)
-"""Other patients are larger or smaller in their image, and their scans finer or coarser."""
+_VARIATION = Variation(turns=False, zoom=0.3)
+"""Other patients are larger or smaller in their image; what is asked for by a box may be on either side."""
 
 
 class PlanarTask(ABC):
