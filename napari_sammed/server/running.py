@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 
 from napari_sammed.errors import InputError
 from napari_sammed.server.app import create_app
-from napari_sammed.server.connections import patient
 from napari_sammed.server.core import Core
 from napari_sammed.server.keys import KeyRing, add_key
+from napari_sammed.server.listening import PatientServer, listen
 from napari_sammed.server.settings import Settings
 
 _FAREWELL = 10  # seconds that answers under way may take when the server is stopped
@@ -29,9 +29,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SWITCH = 5e-4
 """Seconds after which a thread that computes lets those go on that talk to clients. With Python's own 5 ms, each of
 the ten or so steps of a reply waits as long beside a busy model: a flood made others' clicks seven times slower."""
-_AT_A_TIME, _QUEUE = 8, 1024
-"""Connections that are taken in between two looks at what others ask, and those that may wait for it. asyncio has one
-number for both, so that a thousand that come at once would hold up everybody."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,8 @@ def serve(settings: Settings, started: Callable[[Started], None]) -> int:
             keys = KeyRing(settings.keys)
         log_to_stderr()
         sys.setswitchinterval(SWITCH)
-        return asyncio.run(_serve(settings, keys, new_key, listening, started))
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # `PatientServer` needs that one
+            return runner.run(_serve(settings, keys, new_key, listening, started))
 
 
 async def _serve(
@@ -112,23 +110,21 @@ def listening_as(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
     InputError
         For a certificate that cannot be used.
     """
-    limits = settings.limits
     config = uvicorn.Config(
         app,
-        http=patient(limits.connections, limits.silence),
+        http="h11",
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.names),  # then somebody on this machine passes requests on
-        h11_max_incomplete_event_size=limits.headers,
-        timeout_keep_alive=int(limits.silence) + 60,  # `patient` sees to that
+        h11_max_incomplete_event_size=settings.limits.headers,
+        timeout_keep_alive=int(settings.limits.silence) + 60,  # `PatientServer` sees to that
         timeout_graceful_shutdown=_FAREWELL,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         loop="asyncio",
-        backlog=_AT_A_TIME,
     )
     try:
         config.load()
@@ -137,18 +133,16 @@ def listening_as(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
     return config
 
 
-class CoreServer(uvicorn.Server):
+class CoreServer(PatientServer):
     """Ends in order at SIGTERM and SIGINT: nothing new, answers under way are sent, streams say that they end."""
 
     def __init__(self, config: uvicorn.Config, core: Core, started: Callable[[], None]) -> None:
-        super().__init__(config)
+        super().__init__(config, core.settings.limits)
         self._core = core
         self._tell = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for listening in sockets or ():
-            listening.listen(_QUEUE)
         self._tell()
 
     async def on_tick(self, counter: int) -> bool:
@@ -210,15 +204,3 @@ def socket_of(settings: Settings) -> Iterator[socket.socket]:
         ) from None
     with listening:
         yield listening
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket whose connections send at once.
-
-    asyncio sees to that for sockets that say they are of TCP, which those of Python do not. Else the second piece of a
-    reply waits until the first has been acknowledged: 40 ms for each.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=_QUEUE)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections take it over
-    return listening

@@ -33,3 +33,13 @@ def client(url):
 @pytest.fixture
 def image():
     return volume()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Who signs the certificates here, and the file by which clients know it."""
+    trustme = pytest.importorskip("trustme", reason="needs the extra [test]")
+    path = tmp_path_factory.mktemp("authority") / "authority.pem"
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(path)
+    return authority, path

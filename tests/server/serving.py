@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import uvicorn
 
 from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.protocol import FRAMES, events
@@ -34,7 +33,8 @@ from napari_sammed.geometry import Grid
 from napari_sammed.prompts import Point, Prompts
 from napari_sammed.server.core import Core
 from napari_sammed.server.keys import KeyRing
-from napari_sammed.server.running import configuration, listen
+from napari_sammed.server.listening import PatientServer, listen
+from napari_sammed.server.running import configuration
 from napari_sammed.server.settings import Settings
 from napari_sammed.volume import Volume
 
@@ -134,17 +134,21 @@ def in_thread(settings: Settings, backend: LocalBackend | None = None) -> Iterat
     """A server in this process, and its address."""
     listening = listen(settings.host, 0)
     settings = replace(settings, port=listening.getsockname()[1])
-    servers: list[uvicorn.Server] = []
+    servers: list[PatientServer] = []
     ready = threading.Event()
 
     async def run() -> None:
         core = Core(settings, backend)
         keys = None if settings.keys is None else KeyRing(settings.keys)
-        servers.append(uvicorn.Server(configuration(core, keys)))
+        servers.append(PatientServer(configuration(core, keys), settings.limits))
         ready.set()
         await servers[0].serve([listening])
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    def in_loop() -> None:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=in_loop, daemon=True)
     thread.start()
     assert ready.wait(20)
     until(lambda: servers[0].started)
@@ -274,6 +278,25 @@ def mutated(rng: random.Random) -> bytes:
 def connect(url: str) -> socket.socket:
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), timeout=20)
+
+
+def health(line: socket.socket) -> int | None:
+    """The status of a reply on a connection; None if it was closed instead."""
+    reply = b""
+    with contextlib.suppress(ConnectionError):
+        line.sendall(b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not reply.endswith(b"}") and (piece := line.recv(1 << 16)):
+            reply += piece
+    return int(reply.split()[1]) if reply else None
+
+
+def certified(authority, folder: Path) -> tuple[Path, Path]:
+    """Files with a certificate for "localhost" by `trustme`'s authority, and with its private key."""
+    issued, certificate, private = authority.issue_cert("localhost"), folder / "cert.pem", folder / "key.pem"
+    issued.private_key_pem.write_to_path(private)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(certificate, append=True)
+    return certificate, private
 
 
 def same_connection_again(request) -> httpx.Response:

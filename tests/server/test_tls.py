@@ -11,30 +11,17 @@ from napari_sammed.backend.local import LocalBackend
 from napari_sammed.backend.remote import RemoteBackend
 from napari_sammed.errors import ServerError
 from napari_sammed.prompts import Point, Prompts
-from tests.server.serving import process, volume
+from tests.server.serving import certified, process, volume
 
 CLICK = Prompts((Point((5, 12, 14)),))
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """Who signs the certificates here, and the file by which clients know it."""
-    trustme = pytest.importorskip("trustme", reason="needs the extra [test]")
-    path = tmp_path_factory.mktemp("authority") / "authority.pem"
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(path)
-    return authority, path
 
 
 @pytest.fixture(scope="module")
 def server(authority, tmp_path_factory):
     """One at all addresses of this machine, with a certificate for "localhost": the key that it made, and its port."""
     folder = tmp_path_factory.mktemp("server")
-    issued = authority[0].issue_cert("localhost")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for part in issued.cert_chain_pems:
-        part.write_to_path(folder / "cert.pem", append=True)
-    options = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+    certificate, private = certified(authority[0], folder)
+    options = ("--tls-cert", str(certificate), "--tls-key", str(private))
     with process(folder / "data", "--host", "0.0.0.0", "--name", "localhost", *options) as running:
         yield running.process.stdout.readline().strip(), int(running.url.rpartition(":")[2])
 

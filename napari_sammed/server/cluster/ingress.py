@@ -21,11 +21,12 @@ from napari_sammed.server.cluster.worker import started
 from napari_sammed.server.guard import Guard
 from napari_sammed.server.images import ImageStore
 from napari_sammed.server.keys import KeyRing
+from napari_sammed.server.listening import PatientServer
 from napari_sammed.server.metrics import Metrics
 from napari_sammed.server.refusals import Refusal, noted
 from napari_sammed.server.running import data_folder, listening_as, log_to_stderr, socket_of
 from napari_sammed.server.sessions import sweep_journals
-from napari_sammed.server.settings import Settings
+from napari_sammed.server.settings import Limits, Settings
 
 _ROUND = 2.0  # seconds between two looks at replicas that say nothing
 _SWEEP = 3600.0  # seconds between two looks at old images and journals
@@ -59,7 +60,7 @@ class Ingress:
         add_passing(app, self.directory, self.forwarder, self.metrics)
         guard = Guard(app, settings, keys, self.refused, self.metrics.served)
         ready = asyncio.Event()
-        self._server = _Server(listening_as(settings, guard), ready)
+        self._server = _Server(listening_as(settings, guard), limits, ready)
         self._serving = asyncio.create_task(self._server.serve([listening]))
         await started(ready, self._serving)
 
@@ -119,11 +120,11 @@ class Ingress:
         self.directory.tidy(there.__contains__)
 
 
-class _Server(uvicorn.Server):
+class _Server(PatientServer):
     """Says when it listens; signals are Ray's."""
 
-    def __init__(self, config: uvicorn.Config, ready: asyncio.Event) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, limits: Limits, ready: asyncio.Event) -> None:
+        super().__init__(config, limits)
         self._ready = ready
 
     async def startup(self, sockets=None) -> None:

@@ -19,8 +19,10 @@ from napari_sammed.server.cluster import share
 from napari_sammed.server.cluster.directory import Report
 from napari_sammed.server.cluster.door import Door
 from napari_sammed.server.cluster.health import Pulse
+from napari_sammed.server.connections import Waiting
 from napari_sammed.server.core import Core
-from napari_sammed.server.running import SWITCH, CoreServer, listen, log_to_stderr
+from napari_sammed.server.listening import listen
+from napari_sammed.server.running import SWITCH, CoreServer, log_to_stderr
 from napari_sammed.server.settings import Settings
 
 INGRESS = "ingress"
@@ -31,6 +33,7 @@ MakeBackend: TypeAlias = Callable[[Settings], Backend]
 _log = logging.getLogger(__name__)
 _TELL = 1.0  # seconds between two reports
 _KEEP_ALIVE = 3600  # seconds, since the ingress never leaves for good
+_LINES = 4  # of the ingress for each of its clients' connections, which have one request at a time
 _FAREWELL = 10  # seconds that answers under way may take
 
 
@@ -117,7 +120,11 @@ class Worker:
 
 
 class _Server(CoreServer):
-    """As a plain server's, but that signals are Ray's."""
+    """As a plain server's, but that signals are Ray's, and that the only client may be silent for long."""
+
+    def __init__(self, config: uvicorn.Config, core: Core, started: Callable[[], None]) -> None:
+        super().__init__(config, core, started)
+        self.waiting = Waiting(_LINES * core.settings.limits.connections, _KEEP_ALIVE)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
