@@ -16,7 +16,7 @@ from napari_sammed.server.settings import Limits
 
 _QUEUE = 1024  # connections that the system keeps until they are taken in
 _AT_A_TIME = 8  # connections that are taken in between two looks at what others ask
-_PAUSE = 0.1  # seconds in which none is taken in where the system has no room for more
+_PAUSE = 0.02  # seconds in which none is taken in where the system has no room for more
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -97,7 +97,7 @@ class Listener:
         self._loop.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(_AT_A_TIME):
+        for taken in range(_AT_A_TIME):
             try:
                 line, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -105,7 +105,8 @@ class Listener:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                self._make_room()
+                if not taken:  # else it is said even if nobody is waiting any more
+                    self._make_room()
                 return
             line.setblocking(False)
             caller = _Caller(line, self)
@@ -113,10 +114,9 @@ class Listener:
             self._waiting.enter(caller)
 
     def _make_room(self) -> None:
-        for _ in range(_AT_A_TIME):
-            if longest := self._waiting.longest():
-                longest.leave()
-        self._loop.remove_reader(self._listening)  # it would be called again and again
+        if longest := self._waiting.longest():
+            longest.leave()
+        self._loop.remove_reader(self._listening)  # which would call again and again
         self._pause = self._loop.call_later(_PAUSE, self._listen)
 
     def _heard(self, caller: _Caller) -> None:
