@@ -26,7 +26,8 @@ class Waiting:
         Connections open at once; for a further one, the one that waits longest is closed, of those first that have
         never asked anything.
     silence : float
-        Seconds after which a connection is closed that has not brought a whole request head.
+        Seconds after which a connection is closed that has said nothing, or that has not brought a whole request head
+        since its first byte or the last reply.
     """
 
     def __init__(self, most: int, silence: float) -> None:
