@@ -131,7 +131,7 @@ class Hands:
     def message(self) -> str:
         return self.panel.status.message.text()
 
-    def settle(self, seconds: float = 10) -> None:
+    def settle(self, seconds: float = 60) -> None:
         """Wait until the session is open, nothing runs and everything posted has been done."""
 
         def quiet() -> bool:
