@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         slicer = item.path.parent.name == "slicer"
         item.add_marker(pytest.mark.xdist_group("slicer" if slicer else str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make only.
+
+    What has been loaded by now stays, nearly a million objects. To look through them takes half a second, and napari
+    does so for each layer that leaves a canvas, the backend where memory runs out.
+    """
+    gc.collect()
+    gc.freeze()

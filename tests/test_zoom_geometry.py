@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,22 +35,30 @@ ANY = Window.preset("as-is")
 ENOUGH = 0.98
 
 
-@pytest.fixture(scope="module", params=REAL)
-def real(request, shared) -> tuple[Volume, Volume]:
+@lru_cache(maxsize=1)
+def real(folder: Path, name: str) -> tuple[Volume, Volume]:
     """An image, and one of its structures."""
-    item, label = REAL[request.param]
-    folder: Path = shared / "data" / item
+    item, label = REAL[name]
     image, labels = (
-        read_volume(next(path for path in sorted(folder.glob(f"{name}.*")) if path.suffix != ".json"))
-        for name in ("image", "labels")
+        read_volume(next(path for path in sorted((folder / item).glob(f"{part}.*")) if path.suffix != ".json"))
+        for part in ("image", "labels")
     )
     return image, Volume((labels.array == label).astype(np.uint8), image.grid)
 
 
-@pytest.fixture(params=TURNS, ids=str)
-def turned(request, real) -> tuple[Volume, Volume]:
-    """The same, stored along other axes."""
-    image, truth = (reorient(volume, *request.param) for volume in real)
+@pytest.fixture(
+    params=[
+        # each volume as one of the turns has it, and the others under `full`
+        pytest.param((name, turn), marks=() if place % len(TURNS) == number % len(TURNS) else pytest.mark.full)
+        for place, name in enumerate(REAL)
+        for number, turn in enumerate(TURNS)
+    ],
+    ids=str,
+)
+def turned(request, shared) -> tuple[Volume, Volume]:
+    """A real image and one of its structures, stored along other axes."""
+    name, turn = request.param
+    image, truth = (reorient(volume, *turn) for volume in real(shared / "data", name))
     return image, truth
 
 

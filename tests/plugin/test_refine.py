@@ -17,6 +17,7 @@ from napari_sammed.plugin.image.in_view import part_in_view
 from napari_sammed.plugin.layers import frame
 from napari_sammed.plugin.settings.keys import SHORTCUTS
 from napari_sammed.prompts import MaskPrompt
+from tests.parameters import few
 from tests.phantoms import ball, two_balls
 
 AFFINE = np.array([[2.0, 0, 0, 5], [0, 0.8, 0.3, -7], [0, -0.3, 0.8, 11], [0, 0, 0, 1]])
@@ -219,43 +220,36 @@ def test_what_is_in_view_of_a_flat_image(open_plugin, levels):
     assert seen.intersect(region) == region, "without the labels at least as much"
 
 
-def test_what_is_in_view_of_a_volume(open_plugin, scene):
+@pytest.mark.parametrize(("case", "model"), few(itertools.product(CASES, ("pixelated", "pixelated-2d")), tried=(2, 5)))
+def test_what_is_in_view_of_a_volume(open_plugin, scene, case, model):
     array, first, _ = scene
-    hands = open_plugin(show=True, model="pixelated")
-    for (name, (transform, order)), model in itertools.product(CASES.items(), ("pixelated", "pixelated-2d")):
-        image = hands.viewer.add_image(array, **transform)
-        hands.qtbot.waitUntil(lambda image=image: hands.segmentation is not None and hands.segmentation.image is image)
-        hands.settle()
-        hands.panel.image_section.model.box.set_key(model)
-        hands.viewer.dims.order = order
-        hands.viewer.reset_view()
-        hands.mode("positive")
-        hands.click(middle(first))
-        target = np.subtract(middle(first), (2, 5, 3))
-        if model == "pixelated-2d":  # which has a mask on the clicked slice only
-            target[order[0]] = middle(first)[order[0]]
-        zoom_to(hands, target, 30)
-        expected = np.clip(canvas_corners(hands), 0, np.array(array.shape) - 1)
-        coarse = hands.labels.copy()
-        press(hands, "view")
-        action = hands.session.history.done[-1]
-        assert action.do == "refine", (name, hands.message)
-        region, across = action.region, order[0]
-        shown = list(order[1:])
-        np.testing.assert_allclose(np.array(region.low)[shown], expected.min(0)[shown], atol=1.6, err_msg=name)
-        np.testing.assert_allclose(np.array(region.high)[shown] - 1, expected.max(0)[shown], atol=1.6, err_msg=name)
-        if model == "pixelated":
-            depth = Box.of_mask(coarse > 0)
-            assert region.low[across] <= depth.low[across] and region.high[across] >= depth.high[across], name
-        else:
-            assert (region.low[across], region.shape[across]) == (target[across], 1), name
-        np.testing.assert_array_equal(outside(hands.labels, region), outside(coarse, region), err_msg=name)
-        hands.act("undo")
-        np.testing.assert_array_equal(hands.labels, coarse, err_msg=name)
-        hands.act("undo")
-        hands.act("undo")
-        hands.viewer.layers.clear()
-        hands.settle()
+    transform, order = CASES[case]
+    hands = open_plugin(array, show=True, model=model, **transform)
+    hands.viewer.dims.order = order
+    hands.viewer.reset_view()
+    hands.mode("positive")
+    hands.click(middle(first))
+    target = np.subtract(middle(first), (2, 5, 3))
+    if model == "pixelated-2d":  # which has a mask on the clicked slice only
+        target[order[0]] = middle(first)[order[0]]
+    zoom_to(hands, target, 30)
+    expected = np.clip(canvas_corners(hands), 0, np.array(array.shape) - 1)
+    coarse = hands.labels.copy()
+    press(hands, "view")
+    action = hands.session.history.done[-1]
+    assert action.do == "refine", hands.message
+    region, across = action.region, order[0]
+    shown = list(order[1:])
+    np.testing.assert_allclose(np.array(region.low)[shown], expected.min(0)[shown], atol=1.6)
+    np.testing.assert_allclose(np.array(region.high)[shown] - 1, expected.max(0)[shown], atol=1.6)
+    if model == "pixelated":
+        depth = Box.of_mask(coarse > 0)
+        assert region.low[across] <= depth.low[across] and region.high[across] >= depth.high[across]
+    else:
+        assert (region.low[across], region.shape[across]) == (target[across], 1)
+    np.testing.assert_array_equal(outside(hands.labels, region), outside(coarse, region))
+    hands.act("undo")
+    np.testing.assert_array_equal(hands.labels, coarse)
 
 
 def test_a_drawn_region_of_a_volume_is_one_slice_for_models_of_slices(open_plugin, scene):
