@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_sammed.backend.local import LocalBackend
+from napari_sammed.plugin.features import frames
 from napari_sammed.plugin.sessions.journals import FOLDER_VARIABLE
 from napari_sammed.plugin.settings import memory
 from napari_sammed.plugin.views.choosers import Choice
@@ -21,6 +22,9 @@ from tests.labeller import Labeller
 from tests.pixelated import Pixelated
 from tests.plugin.ambiguous import Ambiguous
 from tests.thresholder import Thresholder
+
+_SOON = 60
+"""ms in which things follow what has been done: once the canvas has been painted, if there is one."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "config"
     monkeypatch.setenv(memory.FOLDER_VARIABLE, str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def brief_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slider need not rest for long before a frame is segmented."""
+    monkeypatch.setattr(frames, "_REST", 40)
 
 
 @pytest.fixture
@@ -142,9 +152,19 @@ class Hands:
                 or (current.session is not None and not current.session.busy)
             )
 
+        def caught_up() -> bool:
+            return quiet() and not any(
+                timer.isActive() and timer.isSingleShot() and timer.interval() <= _SOON
+                for timer in self.panel.findChildren(QTimer)
+            )
+
         self.qtbot.wait(10)
         self.qtbot.waitUntil(quiet, timeout=round(1000 * seconds))
-        self.qtbot.wait(60)  # what waits until the canvas has been painted
+        if type(self.viewer) is ViewerModel:
+            self.qtbot.wait(10)
+            self.qtbot.waitUntil(caught_up, timeout=round(1000 * seconds))
+        else:
+            self.qtbot.wait(_SOON)
 
     def press(self, button) -> None:
         self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from napari_sammed.plugin.features import frames
 from tests.phantoms import ball
 
 
@@ -25,7 +26,7 @@ def middle(mask: np.ndarray) -> tuple[int, ...]:
 def go(hands, axis: int, step: int) -> None:
     """Move a slider of the viewer and rest there."""
     hands.viewer.dims.set_point(axis, hands.viewer.dims.range[axis].start + step * hands.viewer.dims.range[axis].step)
-    hands.qtbot.wait(250)
+    hands.qtbot.wait(frames._REST + 30)
     hands.settle()
 
 
@@ -153,6 +154,7 @@ def test_clicks_before_a_frame_is_read_are_that_frames(open_plugin, monkeypatch)
 
 
 def test_leafing_through_opens_nothing(open_plugin, monkeypatch):
+    monkeypatch.setattr(frames, "_REST", 200)
     array, masks = blobs(6, (24, 30))
     hands = open_plugin(array, axis_labels=("t", "y", "x"))
     go(hands, 0, 0)

@@ -66,7 +66,7 @@ class Table:
         self.hands.settle()
 
     def key(self, key, modifier=NOTHING) -> None:
-        self.hands.viewer.window._qt_window.activateWindow()
+        self.view.window().activateWindow()
         self.view.setFocus()
         self.hands.qtbot.waitUntil(self.view.hasFocus)
         QTest.keyClick(self.view, key, modifier)
@@ -85,11 +85,25 @@ class Table:
 
 @pytest.fixture
 def hands(open_plugin, scene):
+    """The panel in a window of its own, which is there much sooner than napari's."""
+    hands = open_plugin(scene[0], scale=(3, 1, 1), name="scan")
+    hands.widget.resize(420, 900)
+    hands.widget.show()
+    return hands
+
+
+@pytest.fixture
+def docked(open_plugin, scene):
+    """The panel in a window of napari."""
     return open_plugin(scene[0], show=True, scale=(3, 1, 1), name="scan")
 
 
 @pytest.fixture
 def table(hands, scene):
+    return filled(hands, scene)
+
+
+def filled(hands, scene) -> Table:
     """Three objects: the two balls, and a corner of the image that touches neither."""
     array, first, second = scene
     hands.mode("positive")
@@ -164,7 +178,8 @@ def test_the_eye_hides_and_the_voxels_stay(table, hands):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_icons_can_be_seen_on_every_theme(hands, theme):
+def test_the_icons_can_be_seen_on_every_theme(docked, theme):
+    hands = docked
     assert hands.panel.objects.model.ink.lightness() > 170, "napari starts with the dark one"
     hands.viewer.theme = theme
     QApplication.processEvents()
@@ -216,7 +231,8 @@ def test_the_table_is_sorted_by_any_column_and_back(table):
     assert table.hands.session.current == 2
 
 
-def test_keys_and_menu_merge_duplicate_move_and_delete(table, hands, scene):
+def test_keys_and_menu_merge_duplicate_move_and_delete(docked, scene):
+    hands, table = docked, filled(docked, scene)
     table.click(3, "name")
     table.key(Qt.Key.Key_D, CONTROL)
     assert hands.session.objects[4].name == "Middle copy"
