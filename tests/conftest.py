@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 
 from napari_sammed.errors import WeightsError
+
+# Processes of xdist share the processors, and PyTorch, which is imported later, takes all of them by itself: small
+# networks then learn ten times as slowly.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(processes))))
 
 
 @pytest.fixture(scope="session")

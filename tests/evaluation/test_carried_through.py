@@ -12,6 +12,7 @@ from napari_sammed.evaluation.metrics import dice
 from napari_sammed.geometry import Grid
 from napari_sammed.prompts import Point
 from napari_sammed.volume import Volume
+from tests.parameters import few
 from tests.phantoms import two_balls
 from tests.thresholder import Thresholder
 
@@ -85,7 +86,7 @@ def test_nothing_is_carried_through_flat_images_or_by_models_of_volumes(backend)
         methods(["none+propagation"], backend)
 
 
-@pytest.mark.parametrize("name", ["litemedsam+propagation", "click+propagation"])
+@pytest.mark.parametrize("name", few(["litemedsam+propagation", "click+propagation"], tried=[0]))
 def test_real_models_follow_a_ball(weights, name):
     volume, _, second = two_balls((11, 48, 60))
     backend = LocalBackend("cpu")

@@ -118,7 +118,7 @@ def test_what_was_cancelled_keeps_what_was_measured(data, tmp_path):
 
 
 def test_processes_give_the_same_results(data, tmp_path, backend):
-    cases, plan = find_cases(data), Plan(protocol("ritm"), seed=2)
+    cases, plan = find_cases(data), Plan(replace(protocol("ritm"), rounds=2), seed=2)
     names = ("confidence-connected", "random-walker")
     make = partial(make_methods, names, {}, "cpu")
     alone = evaluate(cases, methods(names, backend), plan, tmp_path / "alone")

@@ -257,24 +257,29 @@ def test_a_session_at_a_server_gives_the_masks_of_one_here(tmp_path, image, expe
 
 
 @pytest.mark.parametrize("data", ["kept", "lost"])
-def test_a_session_survives_servers_that_are_killed(tmp_path, image, expected, data):
-    """Before each click; with the server's journal, and without it. Nobody has to click again."""
-    servers = []
+@pytest.mark.parametrize("kills", [{3}, pytest.param({1, 2, 3, 4, 5}, marks=pytest.mark.full)], ids=len)
+def test_a_session_survives_servers_that_are_killed(tmp_path, image, expected, data, kills):
+    """Before some clicks; with the server's journal, and without it. Nobody has to click again."""
+    servers, clicks = [], []
 
-    def restart():
-        if servers:
+    def before_a_click():
+        clicks.append(1)
+        if len(clicks) in kills:
             servers[-1].kill()
+            start()
+
+    def start():
         folder = tmp_path / (f"data{len(servers)}" if data == "lost" else "data")
         servers.append(stack.enter_context(process(folder)))
         relay.server = servers[-1].url
 
     with contextlib.ExitStack() as stack:
         relay = stack.enter_context(line("http://127.0.0.1:1"))
-        restart()
+        start()
         backend = RemoteBackend(relay.url, consent=True)
         session = Session(image, backend)
-        for found, mask in zip(conversation(session, restart), expected, strict=True):
+        for found, mask in zip(conversation(session, before_a_click), expected, strict=True):
             np.testing.assert_array_equal(found, mask)
-        assert len(servers) == 6
+        assert len(clicks) == 5 and len(servers) == 1 + len(kills)
         session.close()
         backend.shutdown()

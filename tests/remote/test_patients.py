@@ -1,4 +1,4 @@
-"""Nobody's name leaves this machine: 20 DICOM series full of identifiers, segmented here and at a server."""
+"""Nobody's name leaves this machine: DICOM series full of identifiers, segmented here and at a server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from napari_sammed.cli import main
 from napari_sammed.volume import read_volume
 from tests.dicom_files import write_series
 from tests.server.serving import process, volume
-
-SERIES = 20
 
 
 class Wire:
@@ -119,14 +117,15 @@ def surroundings(tmp_path, monkeypatch):
     return tuple(folders.values())
 
 
-def test_no_identifier_is_sent_logged_or_left_behind(tmp_path, surroundings, monkeypatch, caplog, capfd):
+@pytest.mark.parametrize("count", [10, pytest.param(20, marks=pytest.mark.full)])
+def test_no_identifier_is_sent_logged_or_left_behind(tmp_path, surroundings, monkeypatch, caplog, capfd, count):
     caplog.set_level(logging.DEBUG)
     canaries, masks = [], 0
     with process(tmp_path / "data", "--device", "cpu") as server, warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         wire = Wire(int(server.url.rpartition(":")[2]))
         os.mkdir(tmp_path / "results")
-        for number in range(SERIES):
+        for number in range(count):
             canaries += identified(tmp_path / "scans", number)
             scan = next((tmp_path / "scans").glob(f"CANARYPATH{number:02d}*"))
             monkeypatch.chdir(scan)  # so that neither messages nor results have reason to name the folder
@@ -145,8 +144,8 @@ def test_no_identifier_is_sent_logged_or_left_behind(tmp_path, surroundings, mon
         assert server.stop()[0] == 0
         log = server.text.encode()
         wire.close()
-    assert masks == 12 and len(canaries) == 18 * SERIES
-    assert len(wire.sent) > 20_000 and b"POST /v1/sessions" in wire.sent
+    assert masks == count * 3 / 5 and len(canaries) == 18 * count
+    assert len(wire.sent) > 1000 * count and b"POST /v1/sessions" in wire.sent
     places = {
         "what was sent": bytes(wire.sent),
         "what came back": bytes(wire.received),

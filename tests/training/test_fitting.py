@@ -130,12 +130,13 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, how):
         assert torch.equal(value, learnt(again.network)[name]), name
 
 
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.full)])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
     script = (
         "import sys; from pathlib import Path; from tests.training.test_fitting import *\n"
         "fit(Line(slow=0.01), cpu(Path(sys.argv[1])), progress=lambda what, share: print(what, flush=True))"
     )
-    for number in range(3):
+    for number in range(kills):
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
         )
