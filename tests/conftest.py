@@ -41,10 +41,10 @@ def shared() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep files together in one process, and the Slicer tests (with pytest 9.2, groups do nothing)."""
+    """Keep files together in one process, and folders that share a cluster or a Slicer."""
     for item in items:
-        slicer = item.path.parent.name == "slicer"
-        item.add_marker(pytest.mark.xdist_group("slicer" if slicer else str(item.path)))
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ("cluster", "slicer") else str(item.path)))
 
 
 def pytest_collection_finish() -> None:

@@ -189,6 +189,7 @@ def test_a_series_with_its_segmentation_beside_it_still_opens(tmp_path: Path, se
         assert again.files == series.files
 
 
+@pytest.mark.full
 def test_a_real_series(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "3d_ct_dicom_series_20slices"
     with pytest.raises(InputError, match="lacks StudyInstanceUID"):  # they were taken out with the patient's data

@@ -45,7 +45,7 @@ def reader() -> Iterator[Reader]:
 
 @pytest.mark.parametrize(
     "count",
-    [pytest.param(60, id="60"), pytest.param(1000, id="1000", marks=[pytest.mark.full, pytest.mark.timeout(900)])],
+    [pytest.param(30, id="30"), pytest.param(1000, id="1000", marks=[pytest.mark.full, pytest.mark.timeout(900)])],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_are_read_or_refused(reader, kind, count):

@@ -1,4 +1,4 @@
-"""A cluster of two processors, started once a file in a process of its own, which this one then joins."""
+"""A cluster of two processors, started once for this folder in a process of its own, which this one then joins."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ with joined(None, 2):
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster():
-    """The address of a cluster, which ends with the file."""
+    """The address of a cluster, which ends with the tests of this folder."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
     head = subprocess.Popen(

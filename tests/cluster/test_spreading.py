@@ -53,11 +53,13 @@ def table(folder: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
 
 
-def test_evaluate_gives_the_same_tables_and_goes_on_where_it_was(cluster, data, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("begun", ["here", pytest.param("cluster", marks=pytest.mark.full)])
+def test_evaluate_gives_the_same_tables_and_goes_on_where_it_was(cluster, data, tmp_path, monkeypatch, capsys, begun):
     monkeypatch.chdir(tmp_path)  # where the workers are not
     what = ["--protocol", "medsam", "--model", "random-walker", "--model", "confidence-connected", "--no-pictures"]
+    at = ["--cluster", cluster] if begun == "cluster" else []
     assert main(["evaluate", "data", "-o", "plain", *what]) == 0
-    assert main(["evaluate", "data", "-o", "spread", *what, "--case", "two", "--cluster", cluster]) == 0
+    assert main(["evaluate", "data", "-o", "spread", *what, "--case", "two", *at]) == 0
     assert len(read_results(tmp_path / "spread")) == 4
     capsys.readouterr()
     assert main(["evaluate", "data", "-o", "spread", *what, "--cluster", cluster, "--json"]) == 0
@@ -68,6 +70,7 @@ def test_evaluate_gives_the_same_tables_and_goes_on_where_it_was(cluster, data, 
     assert len(lines) == 12, "nothing was measured twice"
 
 
+@pytest.mark.full
 def test_a_case_whose_worker_is_killed_is_measured_again_and_the_others_stay(cluster, data, tmp_path):
     marks, cases, plan = tmp_path / "marks", find_cases(data), Plan(protocol("clicks"))
     marks.mkdir()

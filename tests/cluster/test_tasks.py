@@ -43,6 +43,7 @@ def test_what_a_killed_worker_was_at_is_done_again_and_nothing_twice(member, tmp
     assert len({own for _, own in found[2]}) == 2, "what had come before was kept"
 
 
+@pytest.mark.full
 def test_a_worker_that_somebody_kills_is_replaced(member, tmp_path):
     killed = threading.Event()
 

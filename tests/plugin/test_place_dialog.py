@@ -17,6 +17,7 @@ pytest.importorskip("fastapi", reason="needs the extra [server]")
 from napari_sammed.backend.remote_choice import Place, Servers
 from napari_sammed.backend.remote_keys import keep_key
 from napari_sammed.server.keys import add_key
+from napari_sammed.server.settings import Settings
 from tests.plugin.at_server import (  # noqa: F401, some are fixtures
     MIDDLE,
     VOLUME,
@@ -33,16 +34,16 @@ from tests.plugin.at_server import (  # noqa: F401, some are fixtures
 )
 from tests.plugin.test_welcome import INTERACTIVE
 from tests.remote.test_keys import keys  # noqa: F401, a fixture
-from tests.server.serving import process
+from tests.server.serving import in_thread, process
 
 
 def test_what_is_wrong_with_a_server_is_said_in_a_sentence(hands, tmp_path, server):
     key = add_key(tmp_path / "keys", "me")
-    with process(tmp_path / "locked", "--device", "cpu", "--key-file", str(tmp_path / "keys")) as locked:
-        assert "wants a key" in trial(hands, locked.url)[0]
-        assert "does not accept the key" in trial(hands, locked.url, "nsk_wrong")[0]
-        assert trial(hands, locked.url, key)[0] == ""
-        gone = locked.url
+    with in_thread(Settings(tmp_path / "locked", key_file=tmp_path / "keys", device="cpu")) as locked:
+        assert "wants a key" in trial(hands, locked)[0]
+        assert "does not accept the key" in trial(hands, locked, "nsk_wrong")[0]
+        assert trial(hands, locked, key)[0] == ""
+        gone = locked
     problem, result = trial(hands, gone)
     assert "does not answer (no connection)" in problem and not result
     pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
@@ -102,13 +103,13 @@ def test_waiting_for_a_silent_server_can_be_stopped(hands):
 
 def test_keys_go_to_the_keyring_and_forgetting_takes_all_along(hands, tmp_path, keys):
     key = add_key(tmp_path / "keys", "me")
-    with process(tmp_path / "locked", "--device", "cpu", "--key-file", str(tmp_path / "keys")) as locked:
+    with in_thread(Settings(tmp_path / "locked", key_file=tmp_path / "keys", device="cpu")) as locked:
         hands.press(hands.panel.place)
         dialog = choice(hands).dialog
         hands.qtbot.waitUntil(dialog.keep.isEnabled)
         assert dialog.keep.isChecked()
-        go_to(hands, locked.url, key)
-        hands.qtbot.waitUntil(lambda: keys == {("napari-sammed", locked.url): key})
+        go_to(hands, locked, key)
+        hands.qtbot.waitUntil(lambda: keys == {("napari-sammed", locked): key})
         prompt(hands, MIDDLE)
         answer(hands, send=True)
         hands.settle()
@@ -116,10 +117,10 @@ def test_keys_go_to_the_keyring_and_forgetting_takes_all_along(hands, tmp_path, 
         assert key not in "".join(file.read_text() for file in Servers().path.parent.glob("*") if file.is_file())
         hands.press(hands.panel.place)
         hands.qtbot.waitUntil(lambda: "there is one" in dialog.key.placeholderText())
-        assert dialog.where.currentData() == locked.url and dialog.address.isReadOnly()
+        assert dialog.where.currentData() == locked and dialog.address.isReadOnly()
         assert not dialog.ask_button.isHidden()
         hands.press(dialog.ask_button)
-        hands.qtbot.waitUntil(lambda: dialog.ask_button.isHidden() and not Servers().agreed(locked.url))
+        hands.qtbot.waitUntil(lambda: dialog.ask_button.isHidden() and not Servers().agreed(locked))
         hands.press(dialog.forget_button)
         hands.qtbot.waitUntil(lambda: dialog.where.count() == 2)
         hands.settle()
@@ -135,8 +136,8 @@ def test_without_a_keyring_the_key_is_for_this_run_and_that_is_said(hands, tmp_p
     keyring.set_keyring(Keyring())
     try:
         key = add_key(tmp_path / "keys", "me")
-        with process(tmp_path / "locked", "--device", "cpu", "--key-file", str(tmp_path / "keys")) as locked:
-            go_to(hands, locked.url, key)
+        with in_thread(Settings(tmp_path / "locked", key_file=tmp_path / "keys", device="cpu")) as locked:
+            go_to(hands, locked, key)
             dialog = choice(hands).dialog
             hands.qtbot.waitUntil(lambda: not dialog.no_keyring.isHidden())
             assert "no keyring" in dialog.no_keyring.text() and dialog.keep.isHidden() and not dialog.keep.isChecked()
@@ -150,10 +151,10 @@ def test_without_a_keyring_the_key_is_for_this_run_and_that_is_said(hands, tmp_p
 
 def test_a_key_from_before_comes_from_the_keyring(open_plugin, tmp_path, keys):
     key = add_key(tmp_path / "keys", "me")
-    with process(tmp_path / "locked", "--device", "cpu", "--key-file", str(tmp_path / "keys")) as locked:
-        keep_key(locked.url, key)
-        Servers().choose(Place(locked.url))
-        Servers().agree(locked.url)
+    with in_thread(Settings(tmp_path / "locked", key_file=tmp_path / "keys", device="cpu")) as locked:
+        keep_key(locked, key)
+        Servers().choose(Place(locked))
+        Servers().agree(locked)
         hands = open_plugin(VOLUME.array, model=None, own_backend=True)
         prompt(hands, MIDDLE)
         hands.settle()

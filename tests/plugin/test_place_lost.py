@@ -158,7 +158,8 @@ def test_the_server_is_remembered_and_left_in_peace_until_it_is_needed(open_plug
             end.close()
 
 
-def test_sending_shows_how_far_it_is_and_can_be_stopped(open_plugin, server):
+def test_sending_shows_how_far_it_is_and_can_be_stopped(open_plugin, server, monkeypatch):
+    monkeypatch.setattr("napari_sammed.backend.remote_session._GRACE", 0.5)
     noise = np.random.default_rng(0).integers(0, 1000, (128, 256, 256)).astype(np.int16)
     noise[10:30, 100:150, 100:150] += 3000
     with line(server.url) as wire:
@@ -173,7 +174,7 @@ def test_sending_shows_how_far_it_is_and_can_be_stopped(open_plugin, server):
         hands.press(hands.panel.status.cancel_button)
         hands.settle()
         assert "The prompts stay" in hands.message
-        hands.qtbot.wait(4000)  # a newer prompt could still take over what this one began
+        hands.qtbot.wait(1000)  # a newer prompt could still take over what this one began
         wire.delay = 0.0
         hands.qtbot.wait(1000)
         assert images_at(server) == before  # the rest was not sent

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from napari_sammed.backend import remote_connection
 from napari_sammed.cli import main
 from napari_sammed.volume import read_volume, write_volume
 from tests.server.serving import volume
@@ -83,7 +84,8 @@ def test_a_model_without_weights_there(url, file, tmp_path, capsys):
     assert "SAMed" in capsys.readouterr().err
 
 
-def test_the_doctor_asks_a_server(url, capsys):
+def test_the_doctor_asks_a_server(url, capsys, monkeypatch):
+    monkeypatch.setattr(remote_connection, "_FIRST_PATIENCE", 0.5)
     main(["doctor", "--server", url, "--json"])
     findings = json.loads(capsys.readouterr().out)["findings"]
     (about,) = (finding for finding in findings if finding["about"] == "server")

@@ -68,7 +68,7 @@ def table(folder: Path) -> list[dict[str, str]]:
         return [{key: value for key, value in row.items() if "seconds" not in key} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("chosen", ["clicks", "medsam"])
+@pytest.mark.parametrize("chosen", [pytest.param("clicks", marks=pytest.mark.full), "medsam"])
 def test_evaluate_gives_the_same_results_and_asks_once(url, data, tmp_path, capsys, monkeypatch, chosen):
     asked = ["evaluate", str(data), "--model", "random-walker", "--protocol", chosen]
     assert main([*asked, "-o", str(tmp_path / "here")]) == 0

@@ -106,6 +106,7 @@ def test_clicks_and_the_random_walker(application, scene, file, tmp_path, open_p
     assert np.array_equal(one, four)
 
 
+@pytest.mark.full
 def test_a_box_and_litemedsam(application, scene, file, tmp_path, weights):
     low, high = BOX.low[::-1], BOX.high[::-1]
     text = ",".join(map(str, (*low, *high)))

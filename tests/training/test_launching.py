@@ -101,6 +101,7 @@ def test_a_process_that_others_wait_for_too_long_ends_all(tmp_path, monkeypatch)
     assert gone(note)
 
 
+@pytest.mark.full
 def test_what_cannot_be_made_is_told(tmp_path):
     with pytest.raises(InputError, match="nothing labelled"):
         launching.run(refused, cpu(tmp_path))

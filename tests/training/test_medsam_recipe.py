@@ -165,9 +165,9 @@ def test_boxes_move_outward_and_stay_inside():
 @pytest.mark.parametrize(
     ("name", "learns"),
     [
-        ("medsam", "decoder"),
+        pytest.param("medsam", "decoder", marks=pytest.mark.full),
         ("medsam", "lora"),
-        ("medsam", "all"),
+        pytest.param("medsam", "all", marks=pytest.mark.full),
         ("litemedsam", "decoder"),
         pytest.param("litemedsam", "lora", marks=pytest.mark.full),
         pytest.param("litemedsam", "all", marks=pytest.mark.full),

@@ -195,7 +195,7 @@ def test_masks_are_of_the_slice_and_lie_where_the_slice_does():
     assert (seen[:12] == 0).all() and (seen[52:] == 0).all() and (seen[:, :7] == 0).all()
 
 
-@pytest.mark.parametrize("adapters", [True, False])
+@pytest.mark.parametrize("adapters", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_runs_are_the_same_and_go_on_as_if_never_stopped(adapters, tmp_path):
     settings = replace(FEW, adapters=adapters, rounds=2)
     check_runs_are_alike(lambda: task(settings), cpu(tmp_path, 3))
