@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_sammed.evaluation.summary import Row
+from napari_sammed.geometry import Box
+from napari_sammed.intensity import Window
 from napari_sammed.overlay import overlay, slice_overlay
 from napari_sammed.volume import Volume
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEIGHT = 260  # pixels of a picture
+_ROOM = 3.0  # side of what a picture shows, in sizes of what is marked
+_LEAST = 0.25  # of the image's longer side, so that one sees where it is
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of the methods, in their order: those of Okabe and Ito, which people with any kind of colour vision tell apart."""
@@ -99,7 +104,7 @@ def changes(before: Mapping[str, float], after: Mapping[str, float]) -> str:
 
 
 def picture(image: Volume, target: np.ndarray, mask: np.ndarray, index: int | None = None) -> str:
-    """The reference (orange) and an answer (blue; green where both agree) on an image.
+    """The reference (orange) and an answer (blue; green where both agree) on an image, with what is around them.
 
     Parameters
     ----------
@@ -112,13 +117,38 @@ def picture(image: Volume, target: np.ndarray, mask: np.ndarray, index: int | No
     from PIL import Image
 
     labels = target.astype(np.uint8) + 2 * mask.astype(np.uint8)
+    window = _seen_whole(image)
+    image, labels = _near(image, labels)
     if index is None:
-        drawn = overlay(image, labels, height=_HEIGHT)
+        drawn = overlay(image, labels, window=window, height=_HEIGHT)
     else:
-        drawn = slice_overlay(image, index, labels, height=_HEIGHT)
+        drawn = slice_overlay(image, index, labels, window=window, height=_HEIGHT)
     buffer = io.BytesIO()
     Image.fromarray(drawn).quantize(128).save(buffer, "PNG", optimize=True)
     return _as_address(buffer)
+
+
+def _near(image: Volume, labels: np.ndarray) -> tuple[Volume, np.ndarray]:
+    """The part of an image in which something is marked, and the marks in it; `labels` may be those of one slice."""
+    if not labels.any():
+        return image, labels
+    first = image.grid.ndim - labels.ndim
+    marked, spacing = Box.of_mask(labels), image.grid.spacing[first:]
+    sizes = [size * step for size, step in zip(marked.shape, spacing, strict=True)]
+    side = max(_ROOM * max(sizes), _LEAST * max(n * step for n, step in zip(labels.shape, spacing, strict=True)))
+    low, high = [0] * first, list(image.grid.shape[:first])
+    for start, stop, step, whole in zip(marked.low, marked.high, spacing, labels.shape, strict=True):
+        wide = min(math.ceil(side / step), whole)
+        low.append(min(max((start + stop - wide) // 2, 0), whole - wide))
+        high.append(low[-1] + wide)
+    box = Box(tuple(low), tuple(high))
+    return Volume(image.part(box), image.grid.crop(box)), labels[box.slices[first:]]
+
+
+def _seen_whole(image: Volume) -> Window | None:
+    """A window with which a part of an image looks as it does in the whole."""
+    low, high = Window.auto(image).limits(image)
+    return Window.displayed(low, high) if low < high else None
 
 
 def _short(name: str) -> str:
