@@ -233,7 +233,7 @@ def test_time_pauses_when_nothing_moves(annotator, folder, monkeypatch):
 
 def test_in_a_window_with_keys(annotator, tmp_path):
     rng = np.random.default_rng(0)
-    names = ["1.png", "2.png", "3.png"]
+    names = ["1.png", "2.png"]
     spot = np.zeros((60, 80), bool)
     spot[20:40, 30:50] = True
     for name in names:

@@ -143,7 +143,8 @@ def test_auto_labels_a_folder_at_a_server(data, tmp_path, capsys):
 
 
 def test_the_demo_at_a_server(url, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(demo, "_scene", lambda: demo.torso_scene(samples.torso()))
+    scene = demo.torso_scene(samples.torso())
+    monkeypatch.setattr(demo, "_scene", lambda: scene)
     assert main(["demo", "--headless", "-o", str(tmp_path / "here"), "--json"]) == 0
     here = json.loads(capsys.readouterr().out)
     assert main(["demo", "-o", str(tmp_path / "there"), "--json", "--server", url, "--yes-upload"]) == 0
