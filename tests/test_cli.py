@@ -350,11 +350,8 @@ def test_ctrl_c_ends_cleanly(tmp_path):
     command = [sys.executable, "-m", "napari_sammed.cli", "segment", str(tmp_path / "image.nii.gz")]
     command += ["--point", "84,88,12", "-o", str(tmp_path / "mask.nii.gz"), "--session", str(journal)]
 
-    def hear_ctrl_c() -> None:  # shells start background jobs, and so test runs in them, deaf to it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, preexec_fn=hear_ctrl_c) as process:
+    with subprocess.Popen(command, **pipes, text=True) as process:
         deadline = time.monotonic() + 60
         while not (journal.exists() and b'"prompt"' in journal.read_bytes()):
             assert process.poll() is None and time.monotonic() < deadline
