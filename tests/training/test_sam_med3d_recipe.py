@@ -271,7 +271,7 @@ class TestLearning:
         settings = replace(FEW, batch=2, learns="all", clicks=3)
         trained = SamMed3dTask(network(img_size=64, window_size=9), Material((example,), (), example.names), settings)
         standing = fit(trained, Run(tmp_path, 150, measure_every=50, clip=1.0, accelerator="cpu"))
-        assert standing.best > 0.7, standing.curve
+        assert standing.best > 0.75, standing.curve
 
 
 class TestMaterialThatDoesNotFit:
