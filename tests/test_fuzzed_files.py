@@ -11,7 +11,7 @@ from tests.children import Child
 from tests.fuzz_child import KINDS
 
 SILENCE = 60  # seconds of real time without a file read, on a busy machine
-SLOWEST = 5  # seconds of user CPU time
+SLOWEST = 5  # seconds of CPU time
 GROWTH = 512  # MiB
 BELIEVED = 4096  # MiB that GDCM takes for a moment if an element of a DICOM file claims them; it is not ours to ask
 
